@@ -1,0 +1,101 @@
+"""Build an atlas: split every neuron of a language model into its distinct features.
+
+Produces, in `--run`: `manifest.json` (every setting, versions, fingerprints, counts), one Orbax store a stage, `atlas/`
+(what `nejax.open_atlas` and the explorer read), `plots/` and `summary.txt`. The same command run again reuses what is
+done, and goes on where it was interrupted.
+
+    python experiments/build_atlas.py                                                   # offline, under two minutes
+    python experiments/build_atlas.py --model=gpt2 --corpus=Skylion007/openwebtext --input_weights=folded \\
+        --selection=fraction --min_fraction=0.75 --clustering=components --run=runs/paper      # the paper's setting
+    python experiments/build_atlas.py --model=DIRECTORY --corpus=texts/ --max_sequences=20000 --run=runs/mine
+
+With no flag: the bundled gpt2-tiny (4 layers of 1,024 neurons) on Python's own documentation; the time it takes and the
+numbers to expect are in BUILD_NOTES.md.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from absl import flags, logging
+
+from nejax.atlas.atlas import open_atlas
+from nejax.atlas.plots import plot_measures
+from nejax.atlas.summary import summarize
+from nejax.atlas.write import write_atlas
+from nejax.errors import run_script
+from nejax.pipeline.choose import CONTEXT
+from nejax.pipeline.features import HEIGHT_QUANTILE
+from nejax.pipeline.stages import N_REFERENCE, Run, Settings
+
+FLAGS = flags.FLAGS
+DEFAULT = Settings()
+flags.DEFINE_string("run", "runs/demo", "Where everything is written.")
+flags.DEFINE_string("model", DEFAULT.model, "gpt2-tiny, gpt2, ..., gpt2-xl, distilgpt2, a Hub id, or a directory.")
+flags.DEFINE_enum(
+    "input_weights",
+    DEFAULT.input_weights,
+    ["native", "folded"],
+    "The model's own input weights, or with LayerNorm folded into them, as the paper read GPT-2.",
+)
+flags.DEFINE_enum("precision", DEFAULT.precision, ["float32", "bfloat16", "float16"], "Type of the weights.")
+flags.DEFINE_string(
+    "corpus",
+    DEFAULT.corpus,
+    "python-docs (in every Python installation), a file or folder (.txt .md .jsonl .parquet, also .gz .xz .zst), "
+    "- for standard input, or a Hub dataset NAME or NAME:CONFIG, which is streamed.",
+)
+flags.DEFINE_string("text_field", DEFAULT.text_field, "The field that holds the text, where there are fields.")
+flags.DEFINE_string("split", DEFAULT.split, "The split of a Hub dataset.")
+flags.DEFINE_integer("max_sequences", DEFAULT.max_sequences, "Stop reading after so many sequences; 0: read all.")
+flags.DEFINE_integer("seq_len", DEFAULT.seq_len, "Tokens a sequence, the beginning-of-text token included.")
+flags.DEFINE_integer("first_position", DEFAULT.first_position, "First position that may be a peak; 0 allows BOS's.")
+flags.DEFINE_integer("keep", DEFAULT.keep, "Best examples kept of each neuron; its examples are chosen from them.")
+flags.DEFINE_integer("examples", DEFAULT.examples, "At most so many examples a neuron are embedded and clustered.")
+flags.DEFINE_enum(
+    "selection",
+    DEFAULT.selection,
+    ["fraction", "top", "quantiles"],
+    "Of those kept: above a fraction of the maximum, the strongest, or evenly over their ranks.",
+)
+flags.DEFINE_float("min_fraction", DEFAULT.min_fraction, "The fraction of the maximum, for --selection=fraction.")
+flags.DEFINE_integer("max_repeats", DEFAULT.max_repeats, f"Examples with the same {CONTEXT} tokens up to the peak.")
+flags.DEFINE_enum(
+    "clustering",
+    DEFAULT.clustering,
+    ["average", "components"],
+    "Average linkage cut at a height, or connected components of the pairs at most that far apart.",
+)
+flags.DEFINE_float(
+    "height",
+    DEFAULT.height,
+    "Cut height for all neurons, a cosine distance in (0, 2]. Default: each neuron's own, the "
+    f"{HEIGHT_QUANTILE:.0%} quantile of the distances between {N_REFERENCE} random inputs through its weights.",
+)
+flags.DEFINE_integer("seed", DEFAULT.seed, "Of the random inputs.")
+flags.DEFINE_integer("batch_size", 16, "Sequences a pass; does not change the result.")
+
+
+def main(argv: list[str]) -> None:
+    """Run every stage that is not done, then say what was found."""
+    values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Settings)}
+    settings = Settings(**values | {"max_sequences": FLAGS.max_sequences or None})
+    run = Run(FLAGS.run, settings, batch_size=FLAGS.batch_size)
+    path = run.directory.path
+    done = sorted(run.directory.manifest["stages"])
+    if run.directory.is_done("atlas"):
+        print(f"Everything is done already in {path}: reusing it.")
+    elif done:
+        print(f"Reusing what is done in {path}: {', '.join(done)}.")
+    write_atlas(run)
+    atlas = open_atlas(path)
+    if not run.directory.is_done("plots"):
+        plot_measures(atlas, path / "plots")
+        run.directory.mark("plots", {})
+    summary = summarize(atlas)
+    (path / "summary.txt").write_text(summary)
+    print(summary)
+
+
+if __name__ == "__main__":
+    logging.set_verbosity(logging.WARNING)
+    run_script(main)

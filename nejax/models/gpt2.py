@@ -1,0 +1,230 @@
+"""GPT-2 in Flax NNX: blocks stacked along a leading layer axis and run by one `lax.scan`.
+
+The architecture is that of Radford et al. 2019, *Language Models are Unsupervised Multitask Learners*: learned
+positions, LayerNorm before attention and before the MLP, one more at the end, an output head tied to the token
+embedding. A reader and an editor (see `nejax.models.reading`) look into every layer of the same pass.
+
+LayerNorm, softmax, the residual stream and every sum of products are float32 whatever the type of the weights.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from nejax.models.reading import Editor, LayerView, Reader, edit_nothing, read_nothing
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
+"""Non-linearities under the names that Hugging Face configurations give them."""
+
+
+class GPT2Config(NamedTuple):
+    """The shape of a GPT-2. The defaults are those of GPT-2 small."""
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    d_model: int = 768
+    n_layers: int = 12
+    n_heads: int = 12
+    d_mlp: int = 3072
+    layer_norm_epsilon: float = 1e-5
+    activation: str = "gelu_new"
+
+
+class Attention(nnx.Module):
+    """Causal multi-head self-attention with one fused projection to queries, keys and values."""
+
+    def __init__(self, config: GPT2Config, *, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
+        self.n_heads = config.n_heads
+        make = _linear_maker(config, dtype, param_dtype, rngs)
+        self.qkv = make(config.d_model, 3 * config.d_model)
+        self.output = make(config.d_model, config.d_model, writes_residual=True)
+
+    def __call__(self, x: Float[Array, "batch seq d_model"]) -> Float[Array, "batch seq d_model"]:
+        """Mix information over positions, each looking only at itself and those before it."""
+        batch, seq, d_model = x.shape
+        qkv = self.qkv(x).astype(x.dtype).reshape(batch, seq, 3, self.n_heads, -1)
+        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+        return self.output(mixed.reshape(batch, seq, d_model))
+
+
+class Block(nnx.Module):
+    """One layer: attention and an MLP, each reading the normalised residual stream and adding to it."""
+
+    def __init__(self, config: GPT2Config, *, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
+        self.activation_name = config.activation
+        make = _linear_maker(config, dtype, param_dtype, rngs)
+        self.attention_norm = _layer_norm(config, dtype, param_dtype, rngs)
+        self.attention = Attention(config, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.mlp_norm = _layer_norm(config, dtype, param_dtype, rngs)
+        self.mlp_in = make(config.d_model, config.d_mlp)
+        self.mlp_out = make(config.d_mlp, config.d_model, writes_residual=True)
+
+    def __call__(
+        self, residual: Float[Array, "batch seq d_model"], layer: Int[Array, ""], editor: Editor
+    ) -> tuple[Float[Array, "batch seq d_model"], LayerView]:
+        """Run the layer; return the residual stream after it and everything a reader may look at."""
+        resid_pre = editor("resid_pre", residual, layer)
+        resid_mid = resid_pre + self.attention(self.attention_norm(resid_pre))
+        resid_mid = editor("resid_mid", resid_mid, layer)
+        mlp_input = editor("mlp_input", self.mlp_norm(resid_mid), layer)
+        pre_activation = editor("pre_activation", self.mlp_in(mlp_input), layer)
+        activation = editor("activation", ACTIVATIONS[self.activation_name](pre_activation), layer)
+        mlp_output = editor("mlp_output", self.mlp_out(activation), layer)
+        view = LayerView(layer, resid_pre, resid_mid, mlp_input, pre_activation, activation, mlp_output)
+        return resid_mid + mlp_output, view
+
+
+class GPT2(nnx.Module):
+    """The language model.
+
+    Args:
+        config: its shape.
+        dtype: type in which matrix products read their operands; they always sum in float32.
+        param_dtype: type in which the weights are stored.
+        rngs: source of the initial weights: normal with deviation 0.02, divided by `sqrt(2 n_layers)` for the
+            matrices that write to the residual stream (Radford et al. 2019, section 2.3).
+    """
+
+    def __init__(
+        self, config: GPT2Config, *, dtype: Any = jnp.float32, param_dtype: Any = jnp.float32, rngs: nnx.Rngs
+    ):
+        self.config = config
+
+        def embedding(n: int) -> nnx.Embed:
+            init = nnx.initializers.normal(0.02)
+            return nnx.Embed(
+                n, config.d_model, dtype=dtype, param_dtype=param_dtype, embedding_init=init, rngs=rngs
+            )
+
+        @nnx.split_rngs(splits=config.n_layers)
+        @nnx.vmap(in_axes=0, out_axes=0)
+        def stack(rngs: nnx.Rngs) -> Block:
+            return Block(config, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+
+        self.token_embedding = embedding(config.vocab_size)
+        self.position_embedding = embedding(config.n_positions)
+        self.blocks = stack(rngs)
+        self.final_norm = _layer_norm(config, dtype, param_dtype, rngs)
+
+    def __call__(
+        self,
+        tokens: Int[Array, "batch seq"],
+        *,
+        reader: Reader = read_nothing,
+        editor: Editor = edit_nothing,
+        unroll: int = 1,
+    ) -> tuple[Float[Array, "batch seq vocab_size"], Any]:
+        """Run the model on whole sequences, each starting at position 0.
+
+        Sequences shorter than the batch's length are padded on the right with any token: attention is causal, so
+        padding never reaches the positions before it.
+
+        Args:
+            tokens: token ids.
+            reader: see `nejax.models.reading`.
+            editor: see `nejax.models.reading`.
+            unroll: how many layers XLA sees at once. More compiles longer; on CPU the backward pass of a small model
+                gains a fifth, because XLA does not share out element-wise work inside a loop.
+
+        Returns:
+            Logits in float32, and the reader's results with a leading `n_layers` axis. Under `jit`, what the caller
+            does not use is not computed.
+
+        Raises:
+            ValueError: the sequences are longer than the model's `n_positions`.
+        """
+        seq = tokens.shape[1]
+        if seq > self.config.n_positions:
+            raise ValueError(f"sequences of {seq} tokens; this model has {self.config.n_positions} positions")
+        embedded = self.token_embedding(tokens), self.position_embedding(jnp.arange(seq))
+        residual = embedded[0].astype(jnp.float32) + embedded[1].astype(jnp.float32)
+        graph, blocks = nnx.split(self.blocks)
+
+        def run_layer(residual: Array, scanned: tuple[Array, Any]) -> tuple[Array, Any]:
+            layer, block = scanned
+            residual, view = nnx.merge(graph, block)(residual, layer, editor)
+            return residual, reader(view)
+
+        layers = jnp.arange(self.config.n_layers)
+        residual, readings = lax.scan(run_layer, residual, (layers, blocks), unroll=unroll)
+        normed, head = self.final_norm(residual), self.token_embedding.embedding[...]
+        logits = jnp.einsum(
+            "bsd,vd->bsv", normed, head.astype(normed.dtype), preferred_element_type=jnp.float32
+        )
+        return logits, readings
+
+    def input_weights(self) -> Float[Array, "n_layers d_model d_mlp"]:
+        """What every neuron looks for: `W_in[layer, :, neuron]`."""
+        return self.blocks.mlp_in.kernel[...]
+
+    def input_bias(self) -> Float[Array, "n_layers d_mlp"]:
+        """What is added to `mlp_input @ W_in` before the non-linearity."""
+        return self.blocks.mlp_in.bias[...]
+
+
+def fold_layer_norm(model: GPT2) -> GPT2:
+    """The same function with the MLP's LayerNorm folded into its input weights, as the paper read GPT-2.
+
+    With `g` and `s` the scale and shift of the LayerNorm before the MLP, `W_in` becomes `g W_in` centred over
+    `d_model`, `b_in` becomes `b_in + s @ W_in`, and the LayerNorm is left with scale 1 and shift 0. The MLP's input
+    is then the bare normalised residual stream, whose mean is 0, so activations are unchanged; neuron embeddings are
+    not (Foote 2024, arXiv 2411.08166, through TransformerLens' `fold_ln` and `center_writing_weights`).
+
+    Args:
+        model: left as it is.
+
+    Returns:
+        A new model that shares every other weight with the given one.
+    """
+    folded = nnx.merge(*nnx.split(model))
+    blocks = folded.blocks
+    scale, shift = blocks.mlp_norm.scale[...], blocks.mlp_norm.bias[...]
+    kernel, bias = blocks.mlp_in.kernel[...], blocks.mlp_in.bias[...]
+    w_in = kernel.astype(jnp.float32)
+    b_in = bias + jnp.einsum("ld,ldm->lm", shift.astype(jnp.float32), w_in, precision=lax.Precision.HIGHEST)
+    w_in = w_in * scale.astype(jnp.float32)[:, :, None]
+    w_in = w_in - w_in.mean(axis=1, keepdims=True)
+    blocks.mlp_in.kernel = nnx.Param(w_in.astype(kernel.dtype))
+    blocks.mlp_in.bias = nnx.Param(b_in.astype(bias.dtype))
+    blocks.mlp_norm.scale = nnx.Param(jnp.ones_like(scale))
+    blocks.mlp_norm.bias = nnx.Param(jnp.zeros_like(shift))
+    return folded
+
+
+def _layer_norm(config: GPT2Config, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    # The fast variance, E[x^2] - E[x]^2, loses digits where the mean is large.
+    return nnx.LayerNorm(
+        config.d_model,
+        epsilon=config.layer_norm_epsilon,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        use_fast_variance=False,
+        rngs=rngs,
+    )
+
+
+def _linear_maker(config: GPT2Config, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
+    def make(n_in: int, n_out: int, *, writes_residual: bool = False) -> nnx.Linear:
+        deviation = 0.02 / (2 * config.n_layers) ** 0.5 if writes_residual else 0.02
+        return nnx.Linear(
+            n_in,
+            n_out,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            preferred_element_type=jnp.float32,
+            kernel_init=nnx.initializers.normal(deviation),
+            rngs=rngs,
+        )
+
+    return make

@@ -1,0 +1,183 @@
+"""A model by name: from the package, from a local directory, or from the Hugging Face Hub and its cache."""
+
+import hashlib
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from nejax.errors import UserError
+from nejax.models.gpt2 import GPT2, fold_layer_norm
+from nejax.models.weights import load_gpt2, weight_files
+
+BUNDLED = "gpt2-tiny"
+HUB_NAMES = {
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "distilgpt2": "distilbert/distilgpt2",
+}
+"""Short names of models on the Hub."""
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+)
+_HUB_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
+_HUB_TIMEOUT = 5.0  # seconds
+_CHOICES = f"expected {BUNDLED}, {', '.join(HUB_NAMES)}, a Hub id ORGANISATION/NAME, or a local directory"
+
+
+class LoadedModel(NamedTuple):
+    """A model and what belongs to it."""
+
+    model: GPT2
+    """The model."""
+    tokenizer: PreTrainedTokenizerFast
+    """Its tokenizer; every id is below the model's `vocab_size`."""
+    name: str
+    """The name it was asked for by."""
+    fingerprint: str
+    """32 hexadecimal digits: a digest of its configuration, weight and tokenizer files."""
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: Any = jnp.float32,
+    input_weights: Literal["native", "folded"] = "native",
+    revision: str | None = None,
+) -> LoadedModel:
+    """Load a GPT-2 with its tokenizer.
+
+    Args:
+        name: in this order: `"gpt2-tiny"`, which comes with the package; `"gpt2"`, `"gpt2-medium"`,
+            `"gpt2-large"`, `"gpt2-xl"` or `"distilgpt2"`; a local directory in the layout of Hugging Face;
+            the id of a model on the Hub, which is kept in its cache and found there without network.
+        dtype: of the weights and of the operands of matrix products: float32, bfloat16 or float16.
+        input_weights: `"native"`: as they are. `"folded"`: with LayerNorm folded in, see
+            `nejax.models.gpt2.fold_layer_norm`.
+        revision: branch, tag or commit on the Hub; the main branch if it is None.
+
+    Raises:
+        UserError: no such model, no way to reach it, or files that do not make a GPT-2 and its tokenizer.
+    """
+    if input_weights not in ("native", "folded"):
+        raise UserError(f"input weights cannot be {input_weights!r}; expected 'native' or 'folded'")
+    directory = _find(name, revision)
+    model = load_gpt2(directory, dtype=dtype)
+    tokenizer = _load_tokenizer(directory, model.config.vocab_size)
+    if input_weights == "folded":
+        model = fold_layer_norm(model)
+    return LoadedModel(model, tokenizer, name, _fingerprint(directory))
+
+
+def _find(name: str, revision: str | None) -> Path:
+    """The directory that holds a model's files, downloaded if need be."""
+    if name in HUB_NAMES:
+        return _download(HUB_NAMES[name], revision)
+    bundled = Path(str(resources.files("nejax"))) / "assets" / BUNDLED
+    path = bundled if name == BUNDLED else Path(name).expanduser()
+    if name and path.is_dir():
+        if revision:
+            raise UserError(f"{name} is local and has no revision {revision!r}; leave the revision out")
+        return path
+    if name == BUNDLED:
+        raise UserError(f"{BUNDLED} is missing from this installation of nejax ({path}); install nejax again")
+    if path.is_file():
+        raise UserError(f"{name} is a file; expected the directory that holds config.json and the weights")
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
+        raise UserError(f"there is no directory {name!r}; {_CHOICES}")
+    return _download(name, revision)
+
+
+def _download(repo_id: str, revision: str | None) -> Path:
+    """The snapshot of a Hub model, brought up to date if the Hub answers, else as the cache has it."""
+
+    def snapshot(**options: Any) -> Path:
+        patterns = [*_HUB_FILES, *_TOKENIZER_FILES]
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, **options))
+
+    try:
+        # snapshot_download asks this without a time limit: for minutes, on a network that swallows packets.
+        HfApi().model_info(repo_id, revision=revision, timeout=_HUB_TIMEOUT)
+        return snapshot()
+    except Exception as error:  # among others those of the HTTP library, which is not the same in hub 1 and 2
+        failure = error
+    try:
+        return snapshot(local_files_only=True)
+    except (OSError, HFValidationError):
+        raise UserError(_explain(failure, repo_id, revision)) from failure
+
+
+def _explain(failure: Exception, repo_id: str, revision: str | None) -> str:
+    """One line for a user on why a download failed."""
+    match failure:
+        case HFValidationError():
+            return f"{repo_id!r} cannot be the name of a model; {_CHOICES}"
+        case GatedRepoError():
+            page = f"{constants.ENDPOINT}/{repo_id}"
+            return f"model {repo_id} is gated; accept its terms at {page} and log in with `hf auth login`"
+        case RepositoryNotFoundError():
+            return f"{repo_id!r} is no local directory and no (public) model on the Hub; {_CHOICES}"
+        case RevisionNotFoundError():
+            return f"model {repo_id} has no revision {revision!r}; expected a branch, a tag or a commit of it"
+        case OfflineModeIsEnabled():
+            problem, remedy = "HF_HUB_OFFLINE is set", "unset it once to download the model"
+        case HfHubHTTPError():
+            problem, remedy = f"the Hub refuses it ({_one_line(failure)})", "try again later"
+        case OSError(errno=int()):
+            problem = f"cannot be written to {constants.HF_HUB_CACHE} ({_one_line(failure)})"
+            remedy = "make room there, or set HF_HOME to another folder"
+        case _:
+            problem = f"the Hub at {constants.ENDPOINT} cannot be reached ({_one_line(failure)})"
+            remedy = f"connect to the network, or use {BUNDLED} or a local directory"
+    return f"model {repo_id} is neither a local directory nor in the cache, and {problem}; {remedy}"
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _load_tokenizer(directory: Path, vocab_size: int) -> PreTrainedTokenizerFast:
+    has = {name for name in _TOKENIZER_FILES if (directory / name).is_file()}
+    if "tokenizer.json" not in has and not {"vocab.json", "merges.txt"} <= has:
+        raise UserError(f"no tokenizer in {directory}; expected tokenizer.json, or vocab.json and merges.txt")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise UserError(
+            f"the tokenizer in {directory} cannot be read ({_one_line(error)}); get its files again"
+        ) from error
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if not 0 <= largest < vocab_size:
+        raise UserError(
+            f"the tokenizer in {directory} has token ids up to {largest}, the model {vocab_size} tokens; "
+            "expected the tokenizer that the model was trained with"
+        )
+    return tokenizer
+
+
+def _fingerprint(directory: Path) -> str:
+    tokenizer_files = [directory / name for name in _TOKENIZER_FILES]
+    digest = hashlib.blake2b(digest_size=16)
+    for path in [directory / "config.json", *weight_files(directory), *filter(Path.is_file, tokenizer_files)]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()

@@ -1,0 +1,49 @@
+"""Connected components of the graph of near examples: single linkage cut at a height."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, ScalarLike
+
+from nejax.neuron.labels import relabel
+from nejax.neuron.pairs import masked_distances
+
+
+@jax.jit
+def connected_components(
+    distances: Float[Array, "n n"], height: ScalarLike, mask: Bool[Array, " n"] | None = None
+) -> Int[Array, " n"]:
+    """Label the examples that are linked by steps of at most `height`.
+
+    The graph has an edge between `i` and `j` where `d_ij <= height`; its connected components are the
+    clusters of single linkage cut at `height`. This is how the notes of the paper's GPT-2 viewer describe its
+    clusters: similarity above a threshold is distance below one minus it. Each round a row takes the lowest
+    label among its neighbours and then that label's own label; the rounds end when nothing changes.
+    Source: Foote 2024, arXiv 2411.08166 (the viewer that comes with it).
+
+    Args:
+        distances: `[n, n]` distances; only those above the diagonal are read. +inf is no edge.
+        height: `[]` in the units of the distances.
+        mask: `[n]` false where a row does not count; all rows count if None.
+
+    Returns:
+        `[n]` int32 labels 0..k-1 in order of first appearance; -1 where masked, and everywhere if a distance
+        between unmasked rows is NaN. No gradient.
+
+    Raises:
+        UserError: the distances are not square, or the mask has another length.
+    """
+    distances, mask, pairs = masked_distances(lax.stop_gradient(distances), mask)
+    n = distances.shape[0]
+    edges = pairs & (distances <= height)
+
+    def spread(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        labels, _ = state
+        lowest = jnp.min(jnp.where(edges, labels[None, :], n), axis=1)
+        new = jnp.minimum(labels, lowest)
+        new = new[new]
+        return new, jnp.any(new != labels)
+
+    rows = jnp.arange(n, dtype=jnp.int32)
+    labels, _ = lax.while_loop(lambda state: state[1], spread, (rows, jnp.array(True)))
+    return relabel(labels, mask & ~jnp.any(jnp.isnan(distances)))

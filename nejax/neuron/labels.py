@@ -1,0 +1,22 @@
+"""Labels of examples: 0..k-1 in order of first appearance, -1 where masked."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+
+def relabel(groups: Int[Array, " n"], mask: Bool[Array, " n"]) -> Int[Array, " n"]:
+    """Rename groups 0..k-1 in the order in which their first unmasked row appears.
+
+    Args:
+        groups: `[n]` any integers; rows with the same one are in the same group.
+        mask: `[n]` false where a row does not count.
+
+    Returns:
+        `[n]` int32 labels; -1 where masked.
+    """
+    n = groups.shape[0]
+    rows = jnp.arange(n, dtype=jnp.int32)
+    same = (groups[:, None] == groups[None, :]) & mask[None, :]
+    first = jnp.min(jnp.where(same, rows[None, :], n - 1), axis=1)  # the first row of each row's group
+    order = jnp.cumsum((first == rows) & mask, dtype=jnp.int32) - 1
+    return jnp.where(mask, order[first], -1)

@@ -1,0 +1,184 @@
+"""Documents to sequences: fixed windows of tokens, each beginning with BOS, exact duplicates dropped."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from nejax.errors import UserError
+from nejax.pipeline.documents import Corpus, Document
+
+_CHARACTERS_AT_ONCE = 1_000_000  # a tokenizer's working memory is some 400 bytes a character
+
+
+class Sequences(NamedTuple):
+    """Windows of tokens, and where each was cut."""
+
+    tokens: (
+        np.ndarray
+    )  # [n_sequences, seq_len] int32: BOS, the window's tokens, then padding, which is BOS too
+    length: np.ndarray  # [n_sequences] int32: how many tokens are real, BOS among them; the rest is padding
+    document: np.ndarray  # [n_sequences] int32: index into the names of the documents used
+    offset: np.ndarray  # [n_sequences] int32: index, among its document's tokens, of the first one after BOS
+
+
+class TokenizedCorpus(NamedTuple):
+    """The sequences made of a corpus, and an account of what was read."""
+
+    sequences: Sequences
+    documents: list[
+        str
+    ]  # names of the documents that gave at least one sequence, in the order they were read
+    counts: dict[str, int]  # documents_read, sequences, tokens (real, without BOS), and what was dropped:
+    # duplicate_sequences and short_windows
+    skipped: dict[
+        str, int
+    ]  # why a `Corpus` left something out -> how often; up to a batch ahead of what was used
+
+
+def make_sequences(
+    documents: Iterable[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seq_len: int,
+    max_sequences: int | None = None,
+    min_tokens: int = 2,
+    batch_size: int = 64,
+    progress: Callable[[int], object] | None = None,
+) -> TokenizedCorpus:
+    """Cut documents into sequences of `seq_len` tokens.
+
+    With `s = seq_len - 1`, a document's tokens `t` become the windows `t[0:s]`, `t[s:2s]`, ..., each put
+    behind a BOS token; a short last window is padded. Nothing is lost but windows of fewer than `min_tokens`
+    tokens and windows that equal an earlier one, token for token. Text that spells a special token
+    ("<|endoftext|>") is read as the plain text it is.
+
+    Args:
+        documents: a `Corpus`, or any documents; read lazily, at most a batch further than needed.
+        tokenizer: of transformers, with a BOS token, or else an EOS token that takes its place.
+        seq_len: tokens in a sequence, BOS included; above `min_tokens`.
+        max_sequences: stop when there are so many. None: read all documents, and hold all their tokens.
+        min_tokens: fewest tokens after BOS that make a sequence.
+        batch_size: documents tokenized at once. Does not change the sequences.
+        progress: called with 1 after every sequence (the `update` of a tqdm bar, say).
+
+    Raises:
+        UserError: no BOS token, a length or count out of range, or documents too short to make one sequence.
+    """
+    if min_tokens < 1 or seq_len <= min_tokens:
+        raise UserError(
+            f"seq_len {seq_len} and min_tokens {min_tokens} do not fit; expected min_tokens of at least 1 "
+            "and seq_len above it, since BOS takes one place"
+        )
+    if batch_size < 1 or (max_sequences is not None and max_sequences < 1):
+        raise UserError(
+            f"batch_size {batch_size} and max_sequences {max_sequences}: expected at least 1 of each"
+        )
+    bos = _bos_token(tokenizer)
+    counts = dict(documents_read=0, sequences=0, tokens=0, duplicate_sequences=0, short_windows=0)
+    windows: list[np.ndarray] = []
+    places: list[tuple[int, int]] = []  # (document, offset) of each window
+    names: dict[int, str] = {}  # of the used documents, by how many were read before it
+    seen: set[bytes] = set()
+    for number, name, offset, window in _windows(documents, tokenizer, seq_len - 1, batch_size):
+        counts["documents_read"] = number + 1
+        if len(window) < min_tokens:
+            counts["short_windows"] += 1
+            continue
+        digest = blake2b(window.tobytes(), digest_size=16).digest()
+        if digest in seen:
+            counts["duplicate_sequences"] += 1
+            continue
+        seen.add(digest)
+        names[number] = name
+        windows.append(window)
+        places.append((len(names) - 1, offset))
+        if progress is not None:
+            progress(1)
+        if len(windows) == max_sequences:
+            break
+    if not windows:
+        raise UserError(
+            f"the corpus makes no sequence: its longest document has fewer than {min_tokens} tokens "
+            f"(documents read: {counts['documents_read']}); expected longer texts"
+        )
+    counts["sequences"] = len(windows)
+    counts["tokens"] = sum(map(len, windows))
+    skipped = documents.skipped if isinstance(documents, Corpus) else Counter()
+    return TokenizedCorpus(_pad(windows, places, seq_len, bos), list(names.values()), counts, dict(skipped))
+
+
+def _bos_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if isinstance(token, int):
+            return token
+    raise UserError(
+        "the tokenizer has neither a BOS nor an EOS token, which every sequence begins with; set bos_token"
+    )
+
+
+def _windows(
+    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, size: int, batch_size: int
+) -> Iterator[tuple[int, str, int, np.ndarray]]:
+    """Yield (document's number, its name, offset, tokens); a document without tokens has one empty window."""
+    number = 0
+    for batch in _batches(documents, batch_size):
+        for document, tokens in zip(batch, _tokenize(tokenizer, [text for _, text in batch]), strict=True):
+            for offset in range(0, max(len(tokens), 1), size):
+                yield number, document.name, offset, tokens[offset : offset + size]
+            number += 1
+
+
+def _batches(documents: Iterable[Document], batch_size: int) -> Iterator[list[Document]]:
+    """Up to `batch_size` documents at once, fewer if they are long."""
+    batch: list[Document] = []
+    for document in documents:
+        batch.append(document)
+        if len(batch) == batch_size or sum(len(text) for _, text in batch) >= _CHARACTERS_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[np.ndarray]:
+    """Each text's tokens; texts too long for one call are tokenized in pieces."""
+    if sum(map(len, texts)) > _CHARACTERS_AT_ONCE:
+        return [
+            np.concatenate([_tokenize(tokenizer, [piece])[0] for piece in _pieces(text)]) for text in texts
+        ]
+    encoded = tokenizer(
+        texts,
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,  # else it warns of documents longer than the model's context
+    )
+    return [np.array(tokens, np.int32) for tokens in encoded["input_ids"]]
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Pieces short enough for one call, cut behind single line breaks, where pre-tokenizers cut anyway."""
+    start = 0
+    while len(text) - start > _CHARACTERS_AT_ONCE:
+        stop = start + _CHARACTERS_AT_ONCE
+        cut = text.rfind("\n", start, stop)
+        while cut > start and (text[cut - 1].isspace() or text[cut + 1].isspace()):
+            cut = text.rfind("\n", start, cut)
+        cut = cut + 1 if cut > start else stop
+        yield text[start:cut]
+        start = cut
+    yield text[start:]
+
+
+def _pad(windows: list[np.ndarray], places: list[tuple[int, int]], seq_len: int, bos: int) -> Sequences:
+    tokens = np.full((len(windows), seq_len), bos, np.int32)
+    for row, window in zip(tokens, windows, strict=True):
+        row[1 : 1 + len(window)] = window
+    length = np.array([1 + len(window) for window in windows], np.int32)
+    document, offset = np.ascontiguousarray(np.array(places, np.int32).T)
+    return Sequences(tokens, length, document, offset)

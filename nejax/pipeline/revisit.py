@@ -1,0 +1,164 @@
+"""Run the chosen sequences once more, and bring back what the features need of them.
+
+That is: each layer's distinct inputs (many neurons peak at the same place and share one), the inputs at random
+positions for comparison, and every example's activation at the tokens around its peak. The model gathers them inside
+its layers' scan; the full inputs and activations are never kept.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from nejax.models.reading import LayerView
+from nejax.pipeline.choose import Chosen
+from nejax.pipeline.corpus import Sequences
+
+WINDOW_BEFORE, WINDOW_AFTER = 30, 10
+"""How many tokens before and after the peak an example's activations are kept for."""
+
+
+class Revisited(NamedTuple):
+    """What the second pass brought back."""
+
+    inputs: list[np.ndarray]
+    """For each layer [n_distinct, d_model] float32: its distinct inputs, in order of (sequence, position)."""
+    input_of: np.ndarray
+    """[n_layers, d_mlp, n_examples] int32: which of its layer's distinct inputs an example has; -1 where empty."""
+    reference: np.ndarray
+    """[n_layers, n_reference, d_model] float32: inputs at random positions, the same positions in every layer."""
+    window: np.ndarray
+    """[n_layers, d_mlp, n_examples, WINDOW_BEFORE + 1 + WINDOW_AFTER] float16: the neuron's activation at the tokens
+    around the peak; NaN outside the sequence and where empty."""
+
+
+def random_positions(can_peak: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Draw distinct (sequence, position) pairs at which a peak could be.
+
+    Args:
+        can_peak: [n_sequences, seq_len] bool, see `peakable`.
+        n: how many; all there are if they are fewer.
+        seed: of the draw.
+
+    Returns:
+        [n, 2] int32, sorted.
+    """
+    places = np.flatnonzero(can_peak)
+    drawn = np.random.default_rng(seed).choice(places, size=min(n, len(places)), replace=False)
+    return np.stack(np.divmod(np.sort(drawn), can_peak.shape[1]), axis=1).astype(np.int32)
+
+
+def revisit(
+    model: Any,
+    sequences: Sequences,
+    chosen: Chosen,
+    reference: np.ndarray,
+    *,
+    batch_size: int,
+    progress: Callable[[int], object] = lambda n_tokens: None,
+) -> Revisited:
+    """Run every sequence that holds an example or a reference position, once.
+
+    Args:
+        model: see `nejax.models.reading`.
+        sequences: the corpus.
+        chosen: the examples.
+        reference: [n_reference, 2], (sequence, position) pairs.
+        batch_size: sequences a pass.
+        progress: called with the number of tokens of each batch.
+
+    Returns:
+        Inputs, reference inputs and windows.
+    """
+    n_layers, d_model, _ = model.input_weights().shape
+    seq_len = sequences.tokens.shape[1]
+    layers = [_LayerPlan(chosen, layer, reference, seq_len) for layer in range(n_layers)]
+    needed = np.unique(np.concatenate([plan.input_key // seq_len for plan in layers]))
+    groups = [needed[i : i + batch_size] for i in range(0, len(needed), batch_size)]
+    ranges = [[(plan.inputs_in(g, seq_len), plan.examples_in(g)) for plan in layers] for g in groups]
+    n_inputs = max((r.stop - r.start for g in ranges for r, _ in g), default=0)
+    n_examples = max((e.stop - e.start for g in ranges for _, e in g), default=0)
+
+    graph, state = nnx.split(model)
+
+    @jax.jit
+    def visit(state: Any, tokens: Array, inputs_at: Array, examples_at: Array) -> tuple[Array, Array]:
+        offsets = jnp.arange(-WINDOW_BEFORE, WINDOW_AFTER + 1)
+
+        def read(view: LayerView) -> tuple[Array, Array]:
+            at = inputs_at[view.layer]
+            row, neuron, position = examples_at[view.layer].T
+            around = position[:, None] + offsets
+            window = view.activation[row[:, None], jnp.clip(around, 0, seq_len - 1), neuron[:, None]]
+            return view.mlp_input[at[:, 0], at[:, 1]].astype(jnp.float32), window.astype(jnp.float16)
+
+        return nnx.merge(graph, state)(tokens, reader=read)[1]
+
+    inputs = [np.zeros((len(plan.input_key), d_model), np.float32) for plan in layers]
+    window = np.full((*chosen.sequence.shape, WINDOW_BEFORE + 1 + WINDOW_AFTER), np.nan, np.float16)
+    for group, in_layers in zip(groups, ranges, strict=True):
+        tokens = np.zeros((batch_size, seq_len), np.int32)
+        tokens[: len(group)] = sequences.tokens[group]
+        row_of = partial(np.searchsorted, group)
+        inputs_at = np.zeros((n_layers, n_inputs, 2), np.int32)
+        examples_at = np.zeros((n_layers, n_examples, 3), np.int32)
+        for layer, (plan, (ins, exs)) in enumerate(zip(layers, in_layers, strict=True)):
+            sequence, position = np.divmod(plan.input_key[ins], seq_len)
+            inputs_at[layer, : len(sequence)] = np.stack([row_of(sequence), position], axis=1)
+            example = plan.example[exs]
+            examples_at[layer, : len(example), 0] = row_of(plan.sequence[exs])
+            examples_at[layer, : len(example), 1] = example // chosen.sequence.shape[2]
+            examples_at[layer, : len(example), 2] = plan.position[exs]
+        found_inputs, found_windows = map(np.asarray, visit(state, tokens, inputs_at, examples_at))
+        for layer, (plan, (ins, exs)) in enumerate(zip(layers, in_layers, strict=True)):
+            inputs[layer][ins] = found_inputs[layer, : ins.stop - ins.start]
+            flat = window[layer].reshape(-1, window.shape[-1])
+            flat[plan.example[exs]] = found_windows[layer, : exs.stop - exs.start]
+        progress(int(sequences.length[group].sum()))
+    _blank_outside(window, chosen, sequences)
+    return Revisited(
+        inputs=inputs,
+        input_of=np.stack([plan.input_of for plan in layers]),
+        reference=np.stack([x[plan.reference] for x, plan in zip(inputs, layers, strict=True)]),
+        window=window,
+    )
+
+
+class _LayerPlan:
+    """Where one layer's examples and distinct inputs are, in order of sequence, so that a batch is a slice of both."""
+
+    def __init__(self, chosen: Chosen, layer: int, reference: np.ndarray, seq_len: int):
+        sequence, position = chosen.sequence[layer].ravel(), chosen.position[layer].ravel()
+        there = np.flatnonzero(sequence >= 0)
+        self.example = there[np.argsort(sequence[there], kind="stable")]
+        """Number `neuron * n_examples + rank` of each example, in order of sequence."""
+        self.sequence, self.position = sequence[self.example], position[self.example]
+        key = sequence.astype(np.int64) * seq_len + position
+        reference_key = reference[:, 0].astype(np.int64) * seq_len + reference[:, 1]
+        self.input_key = np.unique(np.concatenate([key[there], reference_key]))
+        """`sequence * seq_len + position` of each distinct input, ascending."""
+        input_of = np.where(sequence >= 0, np.searchsorted(self.input_key, key), -1)
+        self.input_of = input_of.reshape(chosen.sequence.shape[1:]).astype(np.int32)
+        self.reference = np.searchsorted(self.input_key, reference_key)
+
+    def inputs_in(self, group: np.ndarray, seq_len: int) -> slice:
+        """The distinct inputs in a run of needed sequences."""
+        return slice(*np.searchsorted(self.input_key, [group[0] * seq_len, (group[-1] + 1) * seq_len]))
+
+    def examples_in(self, group: np.ndarray) -> slice:
+        """The examples in a run of needed sequences."""
+        return slice(*np.searchsorted(self.sequence, [group[0], group[-1] + 1]))
+
+
+def _blank_outside(window: np.ndarray, chosen: Chosen, sequences: Sequences) -> None:
+    """Set activations at places before the sequence's start and after its real tokens to NaN."""
+    offsets = np.arange(-WINDOW_BEFORE, WINDOW_AFTER + 1)
+    for layer in range(len(window)):
+        at = chosen.position[layer][..., None] + offsets
+        length = sequences.length[np.maximum(chosen.sequence[layer], 0)][..., None]
+        window[layer][(at < 0) | (at >= length)] = np.nan

@@ -1,0 +1,264 @@
+"""The stages of a run, each a function from stores to a store: tokens, collect, inputs, features.
+
+Every stage can be run alone, run again, and resumed; what is done is read instead of computed.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from nejax.errors import UserError
+from nejax.models.loading import LoadedModel, load_model
+from nejax.neuron.moments import Moments
+from nejax.neuron.top_examples import TopExamples
+from nejax.pipeline.choose import Selection, choose_examples
+from nejax.pipeline.collect import Collection, collect, peakable
+from nejax.pipeline.corpus import Sequences, make_sequences
+from nejax.pipeline.documents import open_corpus
+from nejax.pipeline.features import Clustering, LayerClusterer, check_height
+from nejax.pipeline.revisit import random_positions, revisit
+from nejax.pipeline.stores import RunDirectory, Store, pack_text
+
+N_REFERENCE = 64
+"""Random positions whose inputs calibrate the cut height: 2,016 pairs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that decides what an atlas holds. `README.md` explains each under the flag of the same name."""
+
+    model: str = "gpt2-tiny"
+    input_weights: str = "native"
+    precision: str = "float32"
+    corpus: str = "python-docs"
+    text_field: str = "text"
+    split: str = "train"
+    max_sequences: int | None = 4096
+    seq_len: int = 128
+    first_position: int = 1
+    keep: int = 128
+    examples: int = 64
+    selection: Selection = "fraction"
+    min_fraction: float = 0.4
+    max_repeats: int = 2
+    clustering: Clustering = "average"
+    height: float | None = None
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse values out of range before any work.
+
+        Raises:
+            UserError: names the flag, its value, and what was expected.
+        """
+        check_height(self.height)
+        at_least = {"seq_len": 2, "keep": 1, "examples": 2, "max_repeats": 1, "max_sequences": 1, "first_position": 0}
+        for name, low in at_least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UserError(f"--{name}={value}: expected at least {low}")
+        if not 0 <= self.min_fraction < 1:
+            raise UserError(f"--min_fraction={self.min_fraction:g}: expected a fraction from 0 up to, not including, 1")
+        if self.keep < self.examples:
+            raise UserError(f"--keep={self.keep} is less than --examples={self.examples}: examples are chosen from those kept")
+        if self.first_position >= self.seq_len:
+            raise UserError(f"--first_position={self.first_position}: expected less than --seq_len={self.seq_len}")
+
+
+class Run:
+    """One run: its directory, its settings and its model, which is loaded when first needed.
+
+    Args:
+        directory: of the run.
+        settings: checked before anything is written.
+        batch_size: sequences a pass; does not change the result beyond rounding.
+        quiet: show no progress bars.
+    """
+
+    def __init__(self, directory: Path | str, settings: Settings, *, batch_size: int = 16, quiet: bool = False):
+        settings.check()
+        if batch_size < 1:
+            raise UserError(f"--batch_size={batch_size}: expected at least 1")
+        self.settings, self.batch_size, self.quiet = settings, batch_size, quiet
+        self.directory = RunDirectory(directory, dataclasses.asdict(settings))
+
+    @functools.cached_property
+    def loaded(self) -> LoadedModel:
+        """The model; refused if it is not the one that the run's earlier stages read."""
+        s = self.settings
+        loaded = load_model(s.model, dtype=jnp.dtype(s.precision), input_weights=s.input_weights)  # pyright: ignore
+        n_positions = loaded.model.config.n_positions
+        if s.seq_len > n_positions:
+            raise UserError(f"--seq_len={s.seq_len}: model {s.model} has {n_positions} positions")
+        manifest = self.directory.manifest
+        before = manifest.setdefault("model", {"name": loaded.name, "fingerprint": loaded.fingerprint})
+        if before["fingerprint"] != loaded.fingerprint:
+            raise UserError(
+                f"{self.directory.path} was made with another model: fingerprint {before['fingerprint']} there, "
+                f"{loaded.fingerprint} now ({s.model}); use another directory"
+            )
+        return loaded
+
+    def tokens(self) -> Store:
+        """Documents cut into sequences: `tokens`, `length`, `document`, `offset`, and the documents' names, packed."""
+        return self.directory.stage("tokens", self._tokens)
+
+    def collect(self) -> Store:
+        """Every neuron's best K examples, firing count and moments of its activation."""
+        return self.directory.stage("collect", self._collect)
+
+    def inputs(self) -> Store:
+        """The chosen examples, which of its layer's distinct inputs each has, and the activations around its peak.
+
+        The distinct inputs themselves are in one store a layer, `inputs-LL`.
+        """
+        return self.directory.stage("inputs", self._inputs)
+
+    def features(self) -> Iterator[Store]:
+        """Every layer's features, one store a layer, `features-LL`."""
+        shared = self.inputs()
+        n_layers = len(shared["sequence"])
+        with self._bar("features", n_layers, "layers") as advance:
+            for layer in range(n_layers):
+                yield self.directory.stage(_name("features", layer), lambda: self._features(shared, layer))  # noqa: B023
+                advance(1)
+
+    def _tokens(self) -> tuple[Store, dict[str, Any]]:
+        s = self.settings
+        corpus = open_corpus(s.corpus, text_field=s.text_field, split=s.split)
+        tokenizer = self.loaded.tokenizer
+        with self._bar("tokens", s.max_sequences, "sequences") as advance:
+            cut = make_sequences(
+                corpus, tokenizer, seq_len=s.seq_len, max_sequences=s.max_sequences, progress=advance
+            )
+        store = cut.sequences._asdict() | {"documents": pack_text(cut.documents)}
+        fingerprint = hashlib.blake2b(cut.sequences.tokens.tobytes(), digest_size=16).hexdigest()
+        return store, {**cut.counts, "skipped": dict(cut.skipped), "fingerprint": fingerprint}
+
+    def _collect(self) -> tuple[Store, dict[str, Any]]:
+        s, sequences = self.settings, self.sequences()
+        with self._bar("collect", int(sequences.length.sum()), "tokens") as advance, _products_of(s.precision):
+            found = collect(
+                self.loaded.model,
+                sequences,
+                keep=s.keep,
+                special=self.special_tokens(),
+                first_position=s.first_position,
+                batch_size=self.batch_size,
+                progress=advance,
+                checkpoints=self.directory.path / "collect.partial",
+            )
+        store = {**found.examples._asdict(), "n_fired": found.n_fired, **found.moments._asdict()}
+        return store, {"peakable_tokens": int(found.moments.count.flat[0])}
+
+    def _inputs(self) -> tuple[Store, dict[str, Any]]:
+        s, sequences = self.settings, self.sequences()
+        best = TopExamples(*(self.collect()[field] for field in TopExamples._fields))
+        chosen, counts = choose_examples(
+            best,
+            sequences.tokens,
+            selection=s.selection,
+            n_examples=s.examples,
+            min_fraction=s.min_fraction,
+            max_repeats=s.max_repeats,
+        )
+        if not counts["examples"]:
+            raise UserError("no neuron fires anywhere in this corpus; nothing to cluster. Check the model's weights")
+        can_peak = peakable(sequences.tokens, sequences.length, self.special_tokens(), s.first_position)
+        reference = random_positions(np.asarray(can_peak), N_REFERENCE, s.seed)
+        needed = np.union1d(chosen.sequence[chosen.sequence >= 0], reference[:, 0])
+        n_tokens = int(sequences.length[needed].sum())
+        with self._bar("inputs", n_tokens, "tokens") as advance, _products_of(s.precision):
+            found = revisit(
+                self.loaded.model, sequences, chosen, reference, batch_size=self.batch_size, progress=advance
+            )
+        for layer, inputs in enumerate(found.inputs):
+            facts = {"distinct_inputs": len(inputs)}
+            self.directory.save(_name("inputs", layer), {"inputs": inputs}, facts)
+        store = {**chosen._asdict(), "input_of": found.input_of, "reference": found.reference, "window": found.window}
+        return store, {**counts, "most_distinct_inputs": max(map(len, found.inputs))}
+
+    def _features(self, shared: Store, layer: int) -> tuple[Store, dict[str, Any]]:
+        found, directions = self._clusterer(
+            self.directory.load(_name("inputs", layer))["inputs"],
+            shared["input_of"][layer],
+            shared["reference"][layer],
+            self._input_weights[layer],
+        )
+        if not len(directions):  # a layer of dead neurons: Orbax keeps no empty arrays
+            directions = np.zeros((1, directions.shape[1]), np.float32)
+        store = {
+            "merges": found.linkage.merges,
+            "n_merges": found.linkage.n_merges,
+            "height": found.height,
+            "label": found.label,
+            "cohesion": found.cohesion,
+            "central": found.central,
+            "directions": directions.astype(np.float16),
+            **found.measures._asdict(),
+        }
+        alive = found.measures.n_examples > 0
+        facts = {
+            "features": int(found.measures.n_clusters.clip(0).sum()),
+            "median_height": round(float(np.median(found.height[alive])), 6) if alive.any() else None,
+        }
+        return store, facts
+
+    @functools.cached_property
+    def _clusterer(self) -> LayerClusterer:
+        shared = self.inputs()
+        return LayerClusterer(
+            n_inputs=self.directory.manifest["stages"]["inputs"]["most_distinct_inputs"],
+            n_examples=shared["sequence"].shape[2],
+            d_model=shared["reference"].shape[2],
+            clustering=self.settings.clustering,
+            height=self.settings.height,
+        )
+
+    @functools.cached_property
+    def _input_weights(self) -> np.ndarray:
+        return np.asarray(self.loaded.model.input_weights())
+
+    def sequences(self) -> Sequences:
+        """The sequences of the tokens stage."""
+        store = self.tokens()
+        return Sequences(*(store[field] for field in Sequences._fields))
+
+    def collection(self) -> Collection:
+        """What the collect stage found."""
+        store = self.collect()
+        return Collection(
+            TopExamples(*(store[field] for field in TopExamples._fields)),
+            store["n_fired"],
+            Moments(*(store[field] for field in Moments._fields)),
+        )
+
+    def special_tokens(self) -> np.ndarray:
+        """Ids of the tokens that are never a peak."""
+        return np.array(sorted(self.loaded.tokenizer.all_special_ids), np.int32)
+
+    @contextlib.contextmanager
+    def _bar(self, stage: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
+        """A progress bar with a rate and the time left."""
+        with tqdm(total=total, desc=f"{stage:>8}", unit=f" {unit}", unit_scale=True, disable=self.quiet) as bar:
+            yield bar.update
+
+
+def _name(stage: str, layer: int) -> str:
+    return f"{stage}-{layer:02d}"
+
+
+def _products_of(precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Accelerators round float32 products to fewer bits unless told not to."""
+    return jax.default_matmul_precision("highest" if precision == "float32" else "default")
+
+
