@@ -14,7 +14,7 @@ numbers to expect are in BUILD_NOTES.md.
 """
 
 import dataclasses
-from pathlib import Path
+from typing import Any
 
 from absl import flags, logging
 
@@ -77,8 +77,9 @@ flags.DEFINE_integer("batch_size", 16, "Sequences a pass; does not change the re
 
 def main(argv: list[str]) -> None:
     """Run every stage that is not done, then say what was found."""
-    values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Settings)}
-    settings = Settings(**values | {"max_sequences": FLAGS.max_sequences or None})
+    values: dict[str, Any] = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Settings)}
+    values["max_sequences"] = FLAGS.max_sequences or None
+    settings = Settings(**values)
     run = Run(FLAGS.run, settings, batch_size=FLAGS.batch_size)
     path = run.directory.path
     done = sorted(run.directory.manifest["stages"])

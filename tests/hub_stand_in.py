@@ -65,9 +65,7 @@ class _Repository:
 
     def __init__(self, folder: Path, repo_id: str):
         self.id = repo_id
-        self.files = {
-            path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
-        }
+        self.files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         state = [(name, path.stat().st_size, path.stat().st_mtime_ns) for name, path in self.files.items()]
         self.commit = hashlib.sha1(repr(state).encode()).hexdigest()
 
@@ -188,9 +186,7 @@ def _api(root: Path, parts: list[str], query: dict[str, list[str]], form: dict[s
     if action == "revision":
         return repository.info()
     if action == "tree":
-        return repository.tree(
-            "/".join(rest[1:]), query.get("recursive", ["false"])[0].lower() in ("true", "1")
-        )
+        return repository.tree("/".join(rest[1:]), query.get("recursive", ["false"])[0].lower() in ("true", "1"))
     if action == "paths-info":
         return [entry for path in form.get("paths", []) if (entry := repository.describe(path))]
     raise _Missing("EntryNotFound")

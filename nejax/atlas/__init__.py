@@ -1,0 +1,1 @@
+"""The finished atlas: written once, opened, queried, summarised and plotted."""

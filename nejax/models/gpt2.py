@@ -54,7 +54,11 @@ class Attention(nnx.Module):
         batch, seq, d_model = x.shape
         qkv = self.qkv(x).astype(x.dtype).reshape(batch, seq, 3, self.n_heads, -1)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+        # jax.nn.dot_product_attention asks for products that a CPU does not have in float16.
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+        scores = jnp.where(jnp.tri(seq, dtype=bool), scores * query.shape[-1] ** -0.5, -jnp.inf)
+        weights = jax.nn.softmax(scores).astype(value.dtype)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value, preferred_element_type=jnp.float32)
         return self.output(mixed.reshape(batch, seq, d_model))
 
 
@@ -96,16 +100,12 @@ class GPT2(nnx.Module):
             matrices that write to the residual stream (Radford et al. 2019, section 2.3).
     """
 
-    def __init__(
-        self, config: GPT2Config, *, dtype: Any = jnp.float32, param_dtype: Any = jnp.float32, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: GPT2Config, *, dtype: Any = jnp.float32, param_dtype: Any = jnp.float32, rngs: nnx.Rngs):
         self.config = config
 
         def embedding(n: int) -> nnx.Embed:
             init = nnx.initializers.normal(0.02)
-            return nnx.Embed(
-                n, config.d_model, dtype=dtype, param_dtype=param_dtype, embedding_init=init, rngs=rngs
-            )
+            return nnx.Embed(n, config.d_model, dtype=dtype, param_dtype=param_dtype, embedding_init=init, rngs=rngs)
 
         @nnx.split_rngs(splits=config.n_layers)
         @nnx.vmap(in_axes=0, out_axes=0)
@@ -159,9 +159,7 @@ class GPT2(nnx.Module):
         layers = jnp.arange(self.config.n_layers)
         residual, readings = lax.scan(run_layer, residual, (layers, blocks), unroll=unroll)
         normed, head = self.final_norm(residual), self.token_embedding.embedding[...]
-        logits = jnp.einsum(
-            "bsd,vd->bsv", normed, head.astype(normed.dtype), preferred_element_type=jnp.float32
-        )
+        logits = jnp.einsum("bsd,vd->bsv", normed, head.astype(normed.dtype), preferred_element_type=jnp.float32)
         return logits, readings
 
     def input_weights(self) -> Float[Array, "n_layers d_model d_mlp"]:
@@ -170,7 +168,7 @@ class GPT2(nnx.Module):
 
     def input_bias(self) -> Float[Array, "n_layers d_mlp"]:
         """What is added to `mlp_input @ W_in` before the non-linearity."""
-        return self.blocks.mlp_in.bias[...]
+        return _value(self.blocks.mlp_in.bias)
 
 
 def fold_layer_norm(model: GPT2) -> GPT2:
@@ -189,8 +187,8 @@ def fold_layer_norm(model: GPT2) -> GPT2:
     """
     folded = nnx.merge(*nnx.split(model))
     blocks = folded.blocks
-    scale, shift = blocks.mlp_norm.scale[...], blocks.mlp_norm.bias[...]
-    kernel, bias = blocks.mlp_in.kernel[...], blocks.mlp_in.bias[...]
+    scale, shift = _value(blocks.mlp_norm.scale), _value(blocks.mlp_norm.bias)
+    kernel, bias = blocks.mlp_in.kernel[...], _value(blocks.mlp_in.bias)
     w_in = kernel.astype(jnp.float32)
     b_in = bias + jnp.einsum("ld,ldm->lm", shift.astype(jnp.float32), w_in, precision=lax.Precision.HIGHEST)
     w_in = w_in * scale.astype(jnp.float32)[:, :, None]
@@ -200,6 +198,11 @@ def fold_layer_norm(model: GPT2) -> GPT2:
     blocks.mlp_norm.scale = nnx.Param(jnp.ones_like(scale))
     blocks.mlp_norm.bias = nnx.Param(jnp.zeros_like(shift))
     return folded
+
+
+def _value(parameter: nnx.Param | None) -> Array:
+    assert parameter is not None, "every layer here has its scale and bias"
+    return parameter[...]
 
 
 def _layer_norm(config: GPT2Config, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -85,7 +85,11 @@ def _byte_of_character() -> dict[str, int]:
 
     Printable Latin-1 bytes stand for themselves; the 68 others take the code points from 256 on, in order.
     """
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     others = [byte for byte in range(256) if byte not in printable]
     table = {chr(byte): byte for byte in printable}
     return table | {chr(256 + i): byte for i, byte in enumerate(others)}

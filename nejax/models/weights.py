@@ -78,19 +78,13 @@ def read_config(directory: Path) -> GPT2Config:
     """
     path = directory / "config.json"
     if not path.is_file():
-        raise UserError(
-            f"no config.json in {directory}; expected a model directory in the layout of Hugging Face"
-        )
+        raise UserError(f"no config.json in {directory}; expected a model directory in the layout of Hugging Face")
     settings = _read_json(path)
     if settings.get("model_type") != "gpt2":
-        raise UserError(
-            f"{path} has model_type {settings.get('model_type')!r}; only models of type 'gpt2' can be read"
-        )
+        raise UserError(f"{path} has model_type {settings.get('model_type')!r}; only models of type 'gpt2' can be read")
 
     defaults = GPT2Config()._asdict()
-    values: dict[str, Any] = {
-        field: settings.get(key, defaults[field]) for field, key in _CONFIG_KEYS.items()
-    }
+    values: dict[str, Any] = {field: settings.get(key, defaults[field]) for field, key in _CONFIG_KEYS.items()}
     if settings.get("n_inner") is None and type(values["d_model"]) is int:
         values["d_mlp"] = 4 * values["d_model"]
     problems = _config_problems(values)
@@ -118,15 +112,11 @@ def weight_files(directory: Path) -> list[Path]:
         )
     weight_map = _read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise UserError(
-            f"{index} has no weight_map; expected the index of a sharded model; get the file again"
-        )
+        raise UserError(f"{index} has no weight_map; expected the index of a sharded model; get the file again")
     files = [directory / name for name in sorted({str(name) for name in weight_map.values()})]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise UserError(
-            f"of the {len(files)} shards in {index}, {len(missing)} are missing: {_listed(missing)}"
-        )
+        raise UserError(f"of the {len(files)} shards in {index}, {len(missing)} are missing: {_listed(missing)}")
     return files
 
 
@@ -183,14 +173,15 @@ def save_gpt2(model: GPT2, directory: Path | str, tokenizer: Any = None, *, dtyp
     leaves = _leaves(nnx.state(model))
     tensors = {}
     for template, path in NAMES.items():
-        with np.errstate(
-            over="ignore"
-        ):  # float16 ends at 65504; what is beyond becomes infinite and is refused
+        with np.errstate(over="ignore"):  # float16 ends at 65504; what is beyond becomes infinite and is refused
             values = np.asarray(leaves[path].get_value()).astype(dtype, copy=False)
         tensors |= {_PREFIX + name: part for name, part in _parts(template, values)}
     not_finite = [name for name, values in tensors.items() if not np.isfinite(values).all()]
     if not_finite:
-        raise UserError(f"the model cannot be saved: not finite as {dtype}: {_listed(not_finite)}")
+        raise UserError(
+            f"the model cannot be saved as {dtype}: not finite: {_listed(not_finite)}; "
+            "save it as float32, or weights from before its training diverged"
+        )
 
     directory.mkdir(parents=True, exist_ok=True)
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
@@ -304,9 +295,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); get the file again") from error
     if not isinstance(content, dict):
-        raise UserError(
-            f"{path} holds a JSON {type(content).__name__}, expected an object; get the file again"
-        )
+        raise UserError(f"{path} holds a JSON {type(content).__name__}, expected an object; get the file again")
     return content
 
 

@@ -124,7 +124,7 @@ def _nearest_neighbour_chain(
         size = jnp.where(rows == kept, count, jnp.where(rows == dropped, 0, size))
         merge_row = jnp.stack([kept.astype(dtype), dropped.astype(dtype), height, count])
         merges = lax.dynamic_update_slice(merges, merge_row[None, :], (n_merged, jnp.int32(0)))
-        # What comes next is the nearest; after a merge that empties the chain, the merged cluster starts it anew.
+        # Next comes the nearest; after a merge that empties the chain, the merged cluster starts it anew.
         end, next_link = jnp.where(merge, length - 2, length), jnp.where(merge, kept, nearest)
         chain = jnp.where(rows == end, next_link, chain)
         length = jnp.where(merge, jnp.maximum(length - 2, 1), length + 1)
@@ -170,9 +170,7 @@ def cut(linkage: Linkage, height: ScalarLike) -> Int[Array, " n"]:
     nodes = 2 * n - 1
     parent = jnp.arange(nodes, dtype=jnp.int32)
     parent = parent.at[jnp.where(applied[:, None], ids, nodes)].set((n + k)[:, None], mode="drop")
-    for _ in range(
-        (n - 1).bit_length()
-    ):  # each round doubles the way that a pointer goes; the longest is n - 1
+    for _ in range((n - 1).bit_length()):  # each round doubles the way that a pointer goes; the longest is n - 1
         parent = parent[parent]
     return relabel(parent[:n], linkage.mask & ~jnp.any(jnp.isnan(heights)))
 
@@ -191,17 +189,13 @@ def to_scipy(linkage: Linkage) -> np.ndarray:
     """
     merges, mask = np.asarray(linkage.merges, np.float64), np.asarray(linkage.mask)
     if mask.ndim != 1:
-        raise UserError(
-            f"the linkage's mask has shape {mask.shape}; expected [n]: pass one neuron's linkage at a time"
-        )
+        raise UserError(f"the linkage's mask has shape {mask.shape}; expected [n]: pass one neuron's linkage at a time")
     n, m = mask.size, int(mask.sum())
     if m < 2:
         raise UserError(f"the linkage has {m} unmasked rows; a dendrogram needs at least 2")
     z = merges[: m - 1].copy()
     if np.isnan(z[:, 2]).any():
-        raise UserError(
-            "the linkage has NaN heights: mend the distances, which were not finite, and cluster again"
-        )
+        raise UserError("the linkage has NaN heights: mend the distances, which were not finite, and cluster again")
     ids = z[:, :2].astype(int)
     leaf = np.cumsum(mask) - 1
     z[:, :2] = np.where(ids < n, leaf[np.minimum(ids, n - 1)], ids - n + m)

@@ -44,18 +44,14 @@ def central_examples(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -
     Raises:
         UserError: the distances are not square, or the labels have another length.
     """
-    total, _ = _distance_to_others(
-        distances, labels
-    )  # the others are equally many in one cluster: a sum will do
+    total, _ = _distance_to_others(distances, labels)  # the others are equally many in one cluster: a sum will do
     member = _members(labels)
     centre = jnp.argmin(jnp.where(member, total[None, :], jnp.inf), axis=1)
     return jnp.where(jnp.any(member, axis=1), centre, -1).astype(jnp.int32)
 
 
 @jax.jit
-def feature_directions(
-    x: Float[Array, "n d"], w: Float[Array, " d"], labels: Int[Array, " n"]
-) -> Float[Array, "n d"]:
+def feature_directions(x: Float[Array, "n d"], w: Float[Array, " d"], labels: Int[Array, " n"]) -> Float[Array, "n d"]:
     """The direction of each feature: the mean of the unit embeddings of its examples, at length 1.
 
     Args:

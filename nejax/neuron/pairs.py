@@ -10,13 +10,9 @@ def require_square(distances: Float[Array, "..."], name: str, rows: Array | None
     """Refuse distances that are not `[n, n]` with n >= 1, or a mask or labels (`name`) not of length n."""
     shape = distances.shape
     if len(shape) != 2 or shape[0] != shape[1] or shape[0] == 0:
-        raise UserError(
-            f"distances have shape {shape}; expected [n, n] with n >= 1: pass one neuron, or use jax.vmap"
-        )
+        raise UserError(f"distances have shape {shape}; expected [n, n] with n >= 1: pass one neuron, or use jax.vmap")
     if rows is not None and rows.shape != shape[:1]:
-        raise UserError(
-            f"{name} has shape {rows.shape}; expected {shape[:1]}, one entry for each row of distances"
-        )
+        raise UserError(f"{name} has shape {rows.shape}; expected {shape[:1]}, one entry for each row of distances")
 
 
 def masked_distances(

@@ -32,9 +32,7 @@ def empty_top_examples(k: int) -> TopExamples:
     """
     if k < 1:
         raise UserError(f"k is {k}; expected at least 1 example to keep")
-    return TopExamples(
-        jnp.full(k, -jnp.inf, jnp.float32), jnp.full(k, -1, jnp.int32), jnp.full(k, -1, jnp.int32)
-    )
+    return TopExamples(jnp.full(k, -jnp.inf, jnp.float32), jnp.full(k, -1, jnp.int32), jnp.full(k, -1, jnp.int32))
 
 
 @jax.jit
@@ -56,9 +54,8 @@ def update_top_examples(
     Returns:
         The new buffer, of the same size.
     """
-    new = TopExamples(
-        activation.astype(top.activation.dtype), sequence.astype(jnp.int32), position.astype(jnp.int32)
-    )
+    activation = jnp.where(activation > -jnp.inf, activation, -jnp.inf)  # NaN has no place in an order
+    new = TopExamples(activation.astype(top.activation.dtype), sequence.astype(jnp.int32), position.astype(jnp.int32))
     # Scanning chunks keeps the cost linear in the number of arrivals.
     missing = -activation.shape[0] % _CHUNK
     fill = TopExamples(*(jnp.asarray(value) for value in (-jnp.inf, -1, -1)))

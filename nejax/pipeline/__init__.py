@@ -1,0 +1,1 @@
+"""The stages of a run: each reads stores and writes a store."""

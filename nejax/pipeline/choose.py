@@ -42,7 +42,7 @@ def choose_examples(
         best: of all neurons, leading axes `n_layers`, `d_mlp`, strongest first, as NumPy arrays.
         tokens: [n_sequences, seq_len], of all sequences.
         selection: `"fraction"`: the strongest among those above `min_fraction` x the neuron's maximum;
-            `"top"`: the strongest; `"quantiles"`: evenly over the ranks of the K, the strongest and the weakest included.
+            `"top"`: the strongest; `"quantiles"`: evenly over the ranks of the K, strongest and weakest included.
             Examples with activation 0 or below never count: a neuron that never fires is dead and has none.
         n_examples: at most so many a neuron.
         min_fraction: in [0, 1), for `"fraction"`.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from nejax.errors import UserError
 from nejax.models.reading import LayerView
@@ -39,7 +39,10 @@ class Collection(NamedTuple):
 
 
 def peakable(
-    tokens: Int[Array, "batch seq"], length: Int[Array, " batch"], special: Int[Array, " n_special"], first: int
+    tokens: Int[Array, "batch seq"],
+    length: Int[Array, " batch"],
+    special: Int[Array, " n_special"],
+    first: int,
 ) -> Bool[Array, "batch seq"]:
     """Which positions may hold a peak: not padding, no special token, and not before position `first`.
 
@@ -99,7 +102,9 @@ def collect_batch(
     ), jnp.isfinite(moments.mean).all(axis=1)
 
 
-def batches(sequences: Sequences, batch_size: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def batches(
+    sequences: Sequences, batch_size: int, start: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Tokens, lengths and numbers of the sequences, always `batch_size` rows; missing rows have length 0."""
     n, seq_len = sequences.tokens.shape
     for first in range(start, n, batch_size):
@@ -148,7 +153,7 @@ def collect(
     @partial(jax.jit, donate_argnums=0)
     def step(carry: Any, state: Any, tokens: Array, length: Array, sequence: Array) -> Any:
         collection, finite = carry
-        can_peak = peakable(tokens, length, special, first_position)
+        can_peak = peakable(tokens, length, jnp.asarray(special), first_position)
         collection, now = collect_batch(collection, nnx.merge(graph, state), tokens, sequence, can_peak)
         return collection, finite & now
 
@@ -185,7 +190,7 @@ class _Checkpoints:
         self.manager = ocp.CheckpointManager(folder.absolute(), options=options) if folder else None
 
     def restore(self, carry: Any) -> tuple[int, Any]:
-        """How many batches are behind the latest checkpoint, and their state; 0 and the given state if there is none."""
+        """Batches behind the latest checkpoint, and their state; 0 and the given state if there is none."""
         latest = self.manager.latest_step() if self.manager else None
         if self.manager is None or latest is None:
             return 0, carry

@@ -17,9 +17,7 @@ _CHARACTERS_AT_ONCE = 1_000_000  # a tokenizer's working memory is some 400 byte
 class Sequences(NamedTuple):
     """Windows of tokens, and where each was cut."""
 
-    tokens: (
-        np.ndarray
-    )  # [n_sequences, seq_len] int32: BOS, the window's tokens, then padding, which is BOS too
+    tokens: np.ndarray  # [n_sequences, seq_len] int32: BOS, the window's tokens, then padding, which is BOS too
     length: np.ndarray  # [n_sequences] int32: how many tokens are real, BOS among them; the rest is padding
     document: np.ndarray  # [n_sequences] int32: index into the names of the documents used
     offset: np.ndarray  # [n_sequences] int32: index, among its document's tokens, of the first one after BOS
@@ -29,14 +27,10 @@ class TokenizedCorpus(NamedTuple):
     """The sequences made of a corpus, and an account of what was read."""
 
     sequences: Sequences
-    documents: list[
-        str
-    ]  # names of the documents that gave at least one sequence, in the order they were read
+    documents: list[str]  # names of the documents that gave at least one sequence, in the order they were read
     counts: dict[str, int]  # documents_read, sequences, tokens (real, without BOS), and what was dropped:
     # duplicate_sequences and short_windows
-    skipped: dict[
-        str, int
-    ]  # why a `Corpus` left something out -> how often; up to a batch ahead of what was used
+    skipped: dict[str, int]  # why a `Corpus` left something out -> how often; up to a batch ahead of what was used
 
 
 def make_sequences(
@@ -74,9 +68,7 @@ def make_sequences(
             "and seq_len above it, since BOS takes one place"
         )
     if batch_size < 1 or (max_sequences is not None and max_sequences < 1):
-        raise UserError(
-            f"batch_size {batch_size} and max_sequences {max_sequences}: expected at least 1 of each"
-        )
+        raise UserError(f"batch_size {batch_size} and max_sequences {max_sequences}: expected at least 1 of each")
     bos = _bos_token(tokenizer)
     counts = dict(documents_read=0, sequences=0, tokens=0, duplicate_sequences=0, short_windows=0)
     windows: list[np.ndarray] = []
@@ -115,9 +107,7 @@ def _bos_token(tokenizer: PreTrainedTokenizerBase) -> int:
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if isinstance(token, int):
             return token
-    raise UserError(
-        "the tokenizer has neither a BOS nor an EOS token, which every sequence begins with; set bos_token"
-    )
+    raise UserError("the tokenizer has neither a BOS nor an EOS token, which every sequence begins with; set bos_token")
 
 
 def _windows(
@@ -147,9 +137,7 @@ def _batches(documents: Iterable[Document], batch_size: int) -> Iterator[list[Do
 def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[np.ndarray]:
     """Each text's tokens; texts too long for one call are tokenized in pieces."""
     if sum(map(len, texts)) > _CHARACTERS_AT_ONCE:
-        return [
-            np.concatenate([_tokenize(tokenizer, [piece])[0] for piece in _pieces(text)]) for text in texts
-        ]
+        return [np.concatenate([_tokenize(tokenizer, [piece])[0] for piece in _pieces(text)]) for text in texts]
     encoded = tokenizer(
         texts,
         add_special_tokens=False,

@@ -36,12 +36,8 @@ class Corpus:
     """
 
     name: str  # what the user asked for
-    read: Callable[
-        [Counter[str]], Iterator[tuple[str, str]]
-    ]  # yields (name, text), counts what it cannot read
-    skipped: Counter[str] = dataclasses.field(
-        default_factory=Counter
-    )  # reason -> count, of the latest iteration
+    read: Callable[[Counter[str]], Iterator[tuple[str, str]]]  # yields (name, text), counts what it cannot read
+    skipped: Counter[str] = dataclasses.field(default_factory=Counter)  # reason -> count, of the latest iteration
 
     def __iter__(self) -> Iterator[Document]:
         self.skipped.clear()
@@ -87,9 +83,7 @@ def open_corpus(source: str, *, text_field: str = "text", split: str = "train") 
         return Corpus(source, lambda skipped: read_folder(path, text_field, skipped))
     if source and os.path.exists(path):
         if not has_known_suffix(source):
-            raise UserError(
-                f"corpus {source!r} is of unknown kind; expected {SUFFIXES_IN_WORDS}, or a folder"
-            )
+            raise UserError(f"corpus {source!r} is of unknown kind; expected {SUFFIXES_IN_WORDS}, or a folder")
         return Corpus(source, lambda skipped: read_file(path, path.name, text_field, skipped))
     if not source or source.startswith((".", "/", "~")) or has_known_suffix(source):
         raise UserError(f"corpus {source!r}: no such file or folder")

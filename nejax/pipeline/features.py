@@ -124,9 +124,7 @@ class LayerClusterer:
         UserError: the height is outside (0, 2].
     """
 
-    def __init__(
-        self, *, n_inputs: int, n_examples: int, d_model: int, clustering: Clustering, height: float | None
-    ):
+    def __init__(self, *, n_inputs: int, n_examples: int, d_model: int, clustering: Clustering, height: float | None):
         check_height(height)
         self.n_inputs = n_inputs
         per_neuron = 4 * n_examples * (3 * d_model + 4 * n_examples)

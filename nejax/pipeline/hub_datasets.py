@@ -11,41 +11,37 @@ from nejax.pipeline.text_files import NAME_FIELDS, row_document
 _INSTEAD = "name another, or take a local text file or folder, or 'python-docs', which need no network"
 
 
-def open_hub_dataset(
-    source: str, text_field: str, split: str
-) -> Callable[[Counter[str]], Iterator[tuple[str, str]]]:
-    """Find `NAMESPACE/NAME` or `NAMESPACE/NAME:CONFIG` on the Hub; return what yields its `(name, text)`.
+def open_hub_dataset(source: str, text_field: str, split: str) -> Callable[[Counter[str]], Iterator[tuple[str, str]]]:
+    """Find `NAMESPACE/NAME` or `NAMESPACE/NAME:CONFIG` on the Hub; return what reads its `(name, text)`.
 
-    A row's document is named by its field `name` or `id` if it has one, else `NAMESPACE/NAME:ROW`, from 0 on.
+    A row's document is named by its field `name` or `id` if it has one, else `NAMESPACE/NAME:ROW`.
     Rows without text are counted in the function's argument.
 
     Raises:
         UserError: no such dataset, configuration, split or column, a dataset that may not be read, or the Hub
             is out of reach (here, or later while reading).
     """
-    from datasets import (
-        IterableDataset,
-        load_dataset_builder,
-    )  # here, since only this kind of corpus waits for it
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(:.+)?", source):
+        raise UserError(
+            f"corpus {source!r} is neither a local file or folder nor the name of a dataset; expected "
+            "'python-docs', a path, or NAMESPACE/NAME or NAMESPACE/NAME:CONFIG on the Hub"
+        )
+    from datasets import IterableDataset, load_dataset  # here, since only this kind of corpus waits for it
 
-    name, _, config = source.partition(":")
+    repository, _, config = source.partition(":")
     with _one_line_errors(source):
-        dataset = load_dataset(name, config or None, split=split, streaming=True)
+        dataset = load_dataset(repository, config or None, split=split, streaming=True)
     assert isinstance(dataset, IterableDataset)
     columns = dataset.column_names
     if columns is not None:
         if text_field not in columns:
-            raise UserError(
-                f"corpus {source!r} has no column {text_field!r}; its columns are {', '.join(columns)}"
-            )
-        dataset = dataset.select_columns(
-            [column for column in columns if column in (text_field, *NAME_FIELDS)]
-        )
+            raise UserError(f"corpus {source!r} has no column {text_field!r}; its columns are {', '.join(columns)}")
+        dataset = dataset.select_columns([name for name in columns if name in (text_field, *NAME_FIELDS)])
 
     def read(skipped: Counter[str]) -> Iterator[tuple[str, str]]:
         with _one_line_errors(source):
             for number, row in enumerate(dataset):
-                yield from row_document(row, f"{name}:{number}", text_field, skipped)
+                yield from row_document(row, f"{repository}:{number}", text_field, skipped)
 
     return read
 

@@ -70,9 +70,7 @@ def _module_docstrings(path: Path) -> str:
 def _object_docstrings(parent: ast.Module | ast.ClassDef) -> Iterator[str]:
     """A line that names the object, then its docstring; a class is followed by its public methods."""
     for node in parent.body:
-        if not isinstance(
-            node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        ) or node.name.startswith("_"):
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
             continue
         docstring = ast.get_docstring(node) or ""
         if isinstance(node, ast.ClassDef):

@@ -61,7 +61,14 @@ class Settings:
             UserError: names the flag, its value, and what was expected.
         """
         check_height(self.height)
-        at_least = {"seq_len": 2, "keep": 1, "examples": 2, "max_repeats": 1, "max_sequences": 1, "first_position": 0}
+        at_least = {
+            "seq_len": 2,
+            "keep": 1,
+            "examples": 2,
+            "max_repeats": 1,
+            "max_sequences": 1,
+            "first_position": 0,
+        }
         for name, low in at_least.items():
             value = getattr(self, name)
             if value is not None and value < low:
@@ -69,7 +76,9 @@ class Settings:
         if not 0 <= self.min_fraction < 1:
             raise UserError(f"--min_fraction={self.min_fraction:g}: expected a fraction from 0 up to, not including, 1")
         if self.keep < self.examples:
-            raise UserError(f"--keep={self.keep} is less than --examples={self.examples}: examples are chosen from those kept")
+            raise UserError(
+                f"--keep={self.keep} is less than --examples={self.examples}: examples are chosen from those kept"
+            )
         if self.first_position >= self.seq_len:
             raise UserError(f"--first_position={self.first_position}: expected less than --seq_len={self.seq_len}")
 
@@ -137,16 +146,17 @@ class Run:
         corpus = open_corpus(s.corpus, text_field=s.text_field, split=s.split)
         tokenizer = self.loaded.tokenizer
         with self._bar("tokens", s.max_sequences, "sequences") as advance:
-            cut = make_sequences(
-                corpus, tokenizer, seq_len=s.seq_len, max_sequences=s.max_sequences, progress=advance
-            )
+            cut = make_sequences(corpus, tokenizer, seq_len=s.seq_len, max_sequences=s.max_sequences, progress=advance)
         store = cut.sequences._asdict() | {"documents": pack_text(cut.documents)}
         fingerprint = hashlib.blake2b(cut.sequences.tokens.tobytes(), digest_size=16).hexdigest()
         return store, {**cut.counts, "skipped": dict(cut.skipped), "fingerprint": fingerprint}
 
     def _collect(self) -> tuple[Store, dict[str, Any]]:
         s, sequences = self.settings, self.sequences()
-        with self._bar("collect", int(sequences.length.sum()), "tokens") as advance, _products_of(s.precision):
+        with (
+            self._bar("collect", int(sequences.length.sum()), "tokens") as advance,
+            _products_of(s.precision),
+        ):
             found = collect(
                 self.loaded.model,
                 sequences,
@@ -158,7 +168,7 @@ class Run:
                 checkpoints=self.directory.path / "collect.partial",
             )
         store = {**found.examples._asdict(), "n_fired": found.n_fired, **found.moments._asdict()}
-        return store, {"peakable_tokens": int(found.moments.count.flat[0])}
+        return store, {"peakable_tokens": int(found.moments.count[0, 0])}
 
     def _inputs(self) -> tuple[Store, dict[str, Any]]:
         s, sequences = self.settings, self.sequences()
@@ -173,7 +183,8 @@ class Run:
         )
         if not counts["examples"]:
             raise UserError("no neuron fires anywhere in this corpus; nothing to cluster. Check the model's weights")
-        can_peak = peakable(sequences.tokens, sequences.length, self.special_tokens(), s.first_position)
+        tokens, length = jnp.asarray(sequences.tokens), jnp.asarray(sequences.length)
+        can_peak = peakable(tokens, length, jnp.asarray(self.special_tokens()), s.first_position)
         reference = random_positions(np.asarray(can_peak), N_REFERENCE, s.seed)
         needed = np.union1d(chosen.sequence[chosen.sequence >= 0], reference[:, 0])
         n_tokens = int(sequences.length[needed].sum())
@@ -184,7 +195,12 @@ class Run:
         for layer, inputs in enumerate(found.inputs):
             facts = {"distinct_inputs": len(inputs)}
             self.directory.save(_name("inputs", layer), {"inputs": inputs}, facts)
-        store = {**chosen._asdict(), "input_of": found.input_of, "reference": found.reference, "window": found.window}
+        store = {
+            **chosen._asdict(),
+            "input_of": found.input_of,
+            "reference": found.reference,
+            "window": found.window,
+        }
         return store, {**counts, "most_distinct_inputs": max(map(len, found.inputs))}
 
     def _features(self, shared: Store, layer: int) -> tuple[Store, dict[str, Any]]:
@@ -260,5 +276,3 @@ def _name(stage: str, layer: int) -> str:
 def _products_of(precision: str) -> contextlib.AbstractContextManager[Any]:
     """Accelerators round float32 products to fewer bits unless told not to."""
     return jax.default_matmul_precision("highest" if precision == "float32" else "default")
-
-

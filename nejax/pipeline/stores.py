@@ -20,8 +20,8 @@ from nejax.errors import UserError
 FORMAT = 1
 """Version of the layout of a run directory."""
 
-Store = dict[str, np.ndarray]
-"""What one stage leaves to the next: named arrays."""
+Store = dict[str, Any]
+"""What one stage leaves to the next: named NumPy arrays."""
 
 
 class RunDirectory:
@@ -41,15 +41,15 @@ class RunDirectory:
 
     def __init__(self, path: Path | str, settings: Mapping[str, Any]):
         self.path = Path(path).absolute()
-        settings = json.loads(json.dumps(settings))  # as they will be read back: tuples are lists
+        wanted: dict[str, Any] = json.loads(json.dumps(settings))  # as they will be read back: tuples are lists
         if self._manifest_file.exists():
             self.manifest = self._read_manifest()
-            self._refuse_other_settings(settings)
+            self._refuse_other_settings(wanted)
         else:
             self._refuse_foreign_files()
             self.manifest = {
                 "format": FORMAT,
-                "settings": settings,
+                "settings": wanted,
                 "versions": _versions(),
                 "stages": {},
             }
@@ -113,7 +113,9 @@ class RunDirectory:
         try:
             manifest = json.loads(self._manifest_file.read_text())
             if manifest["format"] != FORMAT:
-                raise UserError(f"{self.path} has format {manifest['format']}, this version reads {FORMAT}; use another directory")
+                raise UserError(
+                    f"{self.path} has format {manifest['format']}, this version reads {FORMAT}; use another directory"
+                )
             manifest["settings"], manifest["stages"]
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, UserError):

@@ -25,9 +25,7 @@ from nejax.errors import UserError
 
 _PLAIN = (".txt", ".md", ".rst")
 _COMPRESSIONS = (".gz", ".xz", ".zst")
-_SUFFIXES = tuple(
-    kind + packed for kind in (*_PLAIN, ".jsonl", ".parquet") for packed in ("", *_COMPRESSIONS)
-)
+_SUFFIXES = tuple(kind + packed for kind in (*_PLAIN, ".jsonl", ".parquet") for packed in ("", *_COMPRESSIONS))
 NAME_FIELDS = ("name", "id")  # where a row may say what it is called
 SUFFIXES_IN_WORDS = f"{', '.join(_PLAIN)}, .jsonl or .parquet, each also with {', '.join(_COMPRESSIONS)}"
 
@@ -55,13 +53,13 @@ def read_file(path: Path, name: str, text_field: str, skipped: Counter[str]) -> 
     Raises:
         UserError: the operating system refuses to read it.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    compression = suffixes.pop() if suffixes[-1] in _COMPRESSIONS else ""
+    compression = next((suffix for suffix in _COMPRESSIONS if path.name.lower().endswith(suffix)), "")
+    kind = path.name.lower().removesuffix(compression)
     try:
         with _open(path, compression) as file:
-            if suffixes[-1] == ".parquet":
+            if kind.endswith(".parquet"):
                 yield from _parquet(file, bool(compression), name, text_field, skipped)
-            elif suffixes[-1] == ".jsonl":
+            elif kind.endswith(".jsonl"):
                 yield from _json_lines(file, name, text_field, skipped)
             else:
                 yield from _plain_text(file, name, skipped)
@@ -118,9 +116,7 @@ def _plain_text(file: Iterable[bytes], name: str, skipped: Counter[str]) -> Iter
         yield name, text.replace("\r\n", "\n")
 
 
-def _json_lines(
-    lines: Iterable[bytes], name: str, text_field: str, skipped: Counter[str]
-) -> Iterator[tuple[str, str]]:
+def _json_lines(lines: Iterable[bytes], name: str, text_field: str, skipped: Counter[str]) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -140,7 +136,6 @@ def _parquet(
     with tempfile.TemporaryFile() as unpacked:
         if is_compressed:  # Parquet is read from its end, a compressed file only from its start
             copyfileobj(file, unpacked)
-            unpacked.seek(0)
         parquet = pq.ParquetFile(unpacked if is_compressed else file)
         columns = parquet.schema_arrow.names
         if text_field not in columns:

@@ -36,7 +36,7 @@ def random_torch_model(seed: int, *, deviation: float = 0.3, **settings):
 
 
 def torch_values(model, tokens: np.ndarray) -> dict[str, np.ndarray]:
-    """What a PyTorch GPT-2 computes from tokens, in float64, under the names of `LayerView`, and its logits."""
+    """What a PyTorch GPT-2 computes from tokens: the values of a `LayerView` stacked over layers, and the logits."""
     import torch
 
     seen: dict[str, list[np.ndarray]] = {}
@@ -44,7 +44,6 @@ def torch_values(model, tokens: np.ndarray) -> dict[str, np.ndarray]:
     def keep(name: str, value) -> None:
         seen.setdefault(name, []).append(value.numpy())
 
-    model = model.double()
     for block in model.transformer.h:
         block.register_forward_pre_hook(lambda _, inputs: keep("resid_pre", inputs[0]))
         block.ln_2.register_forward_pre_hook(lambda _, inputs: keep("resid_mid", inputs[0]))
@@ -64,7 +63,7 @@ def main() -> None:
         model.save_pretrained(GOLDEN / name)
         (GOLDEN / name / "generation_config.json").unlink()
         tokens = np.random.default_rng(seed).integers(0, SIZES["vocab_size"], (2, 5))
-        values = torch_values(model, tokens)
+        values = torch_values(model.double(), tokens)
         np.savez_compressed(GOLDEN / name / "expected.npz", tokens=tokens, **values)
 
 

@@ -1,5 +1,6 @@
 """GPT-2 against PyTorch (live, and through the files of make_golden.py), NumPy float64, and itself."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ from make_golden import CONFIGS, GOLDEN, random_torch_model, torch_values
 from model_files import INNER, LAYERS, POSITIONS, VOCAB, WIDTH, random_tensors, write_model
 
 from nejax.models.gpt2 import GPT2, GPT2Config, fold_layer_norm
-from nejax.models.reading import LayerView
+from nejax.models.reading import LayerView, edit_nothing
 from nejax.models.weights import load_gpt2
 from nejax.neuron.embeddings import neuron_embeddings
 
@@ -23,6 +24,12 @@ def read_all(view: LayerView) -> LayerView:
     return view
 
 
+@functools.partial(jax.jit, static_argnames=("editor", "unroll"))
+def run(model: GPT2, tokens: jax.Array, editor=edit_nothing, unroll: int = 1) -> tuple[jax.Array, LayerView]:
+    """Logits, and every value of every layer, read in one compiled pass."""
+    return model(tokens, reader=read_all, editor=editor, unroll=unroll)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> GPT2:
     return load_gpt2(write_model(tmp_path_factory.mktemp("model")))
@@ -30,12 +37,11 @@ def model(tmp_path_factory) -> GPT2:
 
 @pytest.fixture(scope="module")
 def plain(model) -> tuple[jax.Array, LayerView]:
-    return model(TOKENS, reader=read_all)
+    return run(model, TOKENS)
 
 
 def assert_same_values(model: GPT2, tokens: np.ndarray, expected: dict[str, np.ndarray], tolerance: float) -> None:
-    """Every value of every layer, and the logits; read in one pass."""
-    logits, view = jax.jit(lambda model, tokens: model(tokens, reader=read_all))(model, jnp.asarray(tokens))
+    logits, view = run(model, jnp.asarray(tokens))
     values = view._asdict() | {"logits": logits}
     for name in (*VALUES, "logits"):
         np.testing.assert_allclose(values[name], expected[name], rtol=tolerance, atol=tolerance, err_msg=name)
@@ -57,14 +63,16 @@ def test_every_value_of_every_layer_is_that_of_the_golden_files(name: str):
         {"activation_function": "gelu", "n_embd": 24, "n_layer": 2, "n_head": 1, "layer_norm_epsilon": 0.3},
         {"activation_function": "relu", "n_embd": 10, "n_layer": 4, "n_head": 5, "layer_norm_epsilon": 1e-8},
         {"activation_function": "silu", "n_embd": 16, "n_layer": 1, "n_head": 16, "n_inner": 3},
-        {"activation_function": "gelu_new", "reorder_and_upcast_attn": True, "n_embd": 12, "n_layer": 2, "n_head": 2},
+        {"reorder_and_upcast_attn": True, "n_embd": 12, "n_layer": 2, "n_head": 2},
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
 def test_every_value_of_every_layer_is_pytorchs(settings: dict, tmp_path: Path):
     pytest.importorskip("torch")
-    torch_model = random_torch_model(7, vocab_size=50, n_positions=40, **settings)
+    torch_model = random_torch_model(7, deviation=0.15, vocab_size=50, n_positions=40, **settings)
     torch_model.save_pretrained(tmp_path)
+    if "reorder_and_upcast_attn" not in settings:  # transformers has this in float32 only
+        torch_model.double()
     tokens = np.random.default_rng(7).integers(0, 50, (3, 40))
     assert_same_values(load_gpt2(tmp_path), tokens, torch_values(torch_model, tokens), 1e-5)
 
@@ -77,7 +85,7 @@ def test_full_size_gpt2_small_computes_what_pytorch_computes(tmp_path: Path):
     tokens = np.random.default_rng(0).integers(0, 50257, (2, 64))
     # Measured against PyTorch in float64: 0.9e-5 at worst, in the logits, from rounding over 12 layers and sums of
     # up to 3072 products; PyTorch's own float32 is as far from its float64 (0.9e-5).
-    assert_same_values(load_gpt2(tmp_path), tokens, torch_values(torch_model, tokens), 2e-5)
+    assert_same_values(load_gpt2(tmp_path), tokens, torch_values(torch_model.double(), tokens), 2e-5)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +111,13 @@ def test_published_sizes(sizes: tuple[int, int, int], n_parameters: int):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_stays_near_float32(dtype: str):
-    """Measured: largest difference, over the largest value of its kind, 0.019 in bfloat16 and 0.0022 in float16.
+    """Measured: largest difference, over the largest value of its kind, 0.0089 in bfloat16 and 0.0014 in float16.
 
-    The steps between numbers are 2^-8 and 2^-11; they add up over the products and two layers.
+    Operands are rounded by up to 2^-9 and 2^-12 of themselves; this adds up over the products of two layers.
     """
-    bound = {"bfloat16": 0.04, "float16": 0.005}[dtype]
+    bound = {"bfloat16": 0.015, "float16": 0.0025}[dtype]
     with np.load(GOLDEN / "gelu_new" / "expected.npz") as expected:
-        logits, view = load_gpt2(GOLDEN / "gelu_new", dtype=dtype)(jnp.asarray(expected["tokens"]), reader=read_all)
+        logits, view = run(load_gpt2(GOLDEN / "gelu_new", dtype=dtype), jnp.asarray(expected["tokens"]))
         for name, value in (view._asdict() | {"logits": logits}).items():
             if name != "layer":
                 assert value.dtype == (dtype if name == "mlp_input" else "float32"), name
@@ -137,14 +145,15 @@ def test_a_reader_may_return_any_pytree_of_any_shape(model: GPT2, plain):
         return {"peak": view.activation.max(axis=(0, 1)), "layer": view.layer}
 
     logits, readings = model(TOKENS, reader=peaks)
-    np.testing.assert_array_equal(readings["peak"], plain[1].activation.max(axis=(1, 2)))
-    np.testing.assert_array_equal(logits, plain[0])
+    np.testing.assert_allclose(readings["peak"], plain[1].activation.max(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_array_equal(readings["layer"], np.arange(LAYERS))
+    np.testing.assert_allclose(logits, plain[0], rtol=1e-5, atol=1e-5)
 
 
 def test_without_a_reader_there_are_no_readings(model: GPT2, plain):
     logits, readings = model(TOKENS)
     assert readings is None
-    np.testing.assert_array_equal(logits, plain[0])
+    np.testing.assert_allclose(logits, plain[0], rtol=1e-5, atol=1e-5)
 
 
 def test_embedding_entries_and_bias_sum_to_the_pre_activation(model: GPT2, plain):
@@ -165,7 +174,7 @@ def test_embedding_entries_and_bias_sum_to_the_pre_activation(model: GPT2, plain
 
 
 def test_an_editor_that_returns_what_it_gets_changes_nothing(model: GPT2, plain):
-    logits, view = model(TOKENS, reader=read_all, editor=lambda name, value, layer: value * 1)
+    logits, view = run(model, TOKENS, lambda name, value, layer: value * 1)
     np.testing.assert_array_equal(logits, plain[0])
     jax.tree.map(np.testing.assert_array_equal, view, plain[1])
 
@@ -181,22 +190,25 @@ def test_an_editor_is_called_with_every_value_of_a_view(model: GPT2):
     assert seen == {name: getattr(view, name).shape[1:] for name in VALUES}
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_the_model_goes_on_with_what_the_editor_returns(model: GPT2, plain, name: str):
-    """Doubling a value in layer 1: the reader sees it doubled, layer 0 and what comes earlier in layer 1 unchanged."""
+def test_the_model_goes_on_with_what_the_editor_returns(model: GPT2, plain):
+    """Doubling one value in layer 1: readers see it doubled, and all that comes before it is unchanged."""
 
-    def double(at: str, value: jax.Array, layer: jax.Array) -> jax.Array:
-        return jnp.where(layer == 1, 2 * value, value) if at == name else value
+    @jax.jit
+    def run_doubling(model: GPT2, chosen: jax.Array) -> tuple[jax.Array, LayerView]:
+        def double(name: str, value: jax.Array, layer: jax.Array) -> jax.Array:
+            return jnp.where((layer == 1) & (chosen == VALUES.index(name)), 2 * value, value)
 
-    logits, view = model(TOKENS, reader=read_all, editor=double)
-    for i, other in enumerate(VALUES):
-        before, after = getattr(plain[1], other), getattr(view, other)
-        np.testing.assert_array_equal(after[0], before[0])
-        if i < VALUES.index(name):
-            np.testing.assert_array_equal(after[1], before[1])
-        elif other == name:
-            np.testing.assert_array_equal(after[1], 2 * before[1])
-    assert not np.allclose(logits, plain[0], rtol=1e-3)
+        return model(TOKENS, reader=read_all, editor=double)
+
+    for chosen, name in enumerate(VALUES):
+        logits, view = run_doubling(model, jnp.asarray(chosen))
+        for i, other in enumerate(VALUES):
+            before, after = getattr(plain[1], other), getattr(view, other)
+            np.testing.assert_allclose(after[0], before[0], rtol=1e-6, atol=1e-6)
+            if i < chosen:
+                np.testing.assert_allclose(after[1], before[1], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(getattr(view, name)[1], 2 * getattr(plain[1], name)[1], rtol=1e-6, atol=1e-6)
+        assert np.abs(logits - plain[0]).max() > 0.1, name
 
 
 def silence(layer: int, neuron: int, where: np.ndarray):
@@ -214,7 +226,7 @@ def test_silencing_a_neuron_takes_its_row_of_w_out_away_on_the_chosen_tokens(mod
     layer, neuron = LAYERS - 1, 5
     where = np.zeros(TOKENS.shape, bool)
     where[0, 3] = where[2, 0] = where[2, 8] = True
-    logits, view = model(TOKENS, reader=read_all, editor=silence(layer, neuron, where))
+    logits, view = run(model, TOKENS, silence(layer, neuron, where))
 
     tensors = {name: value.astype(np.float64) for name, value in random_tensors().items()}
     w_out = tensors[f"h.{layer}.mlp.c_proj.weight"][neuron]
@@ -237,15 +249,15 @@ def test_silencing_a_neuron_everywhere_is_a_model_without_its_row_of_w_out(model
     kernel = without.blocks.mlp_out.kernel[...]
     without.blocks.mlp_out.kernel = nnx.Param(kernel.at[layer, neuron].set(0.0))
     everywhere = np.ones(TOKENS.shape, bool)
-    edited, _ = model(TOKENS, editor=silence(layer, neuron, everywhere))
-    np.testing.assert_allclose(edited, without(TOKENS)[0], rtol=1e-6, atol=1e-6)
+    edited, _ = run(model, TOKENS, silence(layer, neuron, everywhere))
+    np.testing.assert_allclose(edited, run(without, TOKENS)[0], rtol=1e-6, atol=1e-6)
 
 
 # --- native and folded input weights
 
 
 def test_folding_changes_no_activation(model: GPT2, plain):
-    logits, view = fold_layer_norm(model)(TOKENS, reader=read_all)
+    logits, view = run(fold_layer_norm(model), TOKENS)
     np.testing.assert_allclose(logits, plain[0], rtol=1e-5, atol=1e-5)
     for name in set(VALUES) - {"mlp_input"}:
         np.testing.assert_allclose(getattr(view, name), getattr(plain[1], name), rtol=1e-5, atol=1e-5, err_msg=name)
@@ -281,28 +293,31 @@ def test_folding_leaves_the_given_model_and_shares_the_rest(model: GPT2):
 # --- one pass, however it is run
 
 
-def test_jit_is_eager_and_compiles_once_a_shape(model: GPT2, plain):
-    graph, state = nnx.split(model)
+def test_jit_is_eager(model: GPT2, plain):
+    logits, view = model(TOKENS, reader=read_all)
+    np.testing.assert_allclose(logits, plain[0], rtol=1e-5, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), view, plain[1])
+
+
+def test_one_compilation_a_shape(model: GPT2):
     n_traces = 0
 
     @jax.jit
-    def run(state: nnx.State, tokens: jax.Array):
+    def activations(model: GPT2, tokens: jax.Array):
         nonlocal n_traces
         n_traces += 1
-        return nnx.merge(graph, state)(tokens, reader=read_all)
+        return model(tokens, reader=lambda view: view.activation)[1]
 
-    logits, view = run(state, TOKENS)
-    np.testing.assert_allclose(logits, plain[0], rtol=1e-5, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), view, plain[1])
-    run(state, TOKENS + 1)
-    run(jax.tree.map(lambda leaf: leaf + 1, state), TOKENS)
+    activations(model, TOKENS)
+    activations(model, TOKENS + 1)
+    activations(jax.tree.map(lambda leaf: leaf + 1, model), TOKENS)
     assert n_traces == 1
-    run(state, TOKENS[:2])
+    activations(model, TOKENS[:2])
     assert n_traces == 2
 
 
 def test_unrolling_the_layers_changes_nothing(model: GPT2, plain):
-    logits, view = model(TOKENS, reader=read_all, unroll=LAYERS)
+    logits, view = run(model, TOKENS, unroll=LAYERS)
     np.testing.assert_allclose(logits, plain[0], rtol=1e-6, atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), view, plain[1])
 
@@ -310,19 +325,19 @@ def test_unrolling_the_layers_changes_nothing(model: GPT2, plain):
 def test_what_comes_later_never_reaches_what_comes_earlier(model: GPT2, plain):
     """Padding on the right, and other tokens there: the positions before are as in the short sequence."""
     n = 5
-    short, short_view = model(TOKENS[:, :n], reader=read_all)
+    short, short_view = run(model, TOKENS[:, :n])
     other = TOKENS.at[:, n:].set((TOKENS[:, n:] + 17) % VOCAB)
-    for logits, view in (plain, model(other, reader=read_all)):
+    for logits, view in (plain, run(model, other)):
         np.testing.assert_allclose(logits[:, :n], short, rtol=1e-6, atol=1e-6)
         for name in VALUES:
             got, expected = getattr(view, name)[:, :, :n], getattr(short_view, name)
             np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6, err_msg=name)
-    assert not np.allclose(model(other)[0][:, n:], plain[0][:, n:], atol=0.1)
+    assert not np.allclose(run(model, other)[0][:, n:], plain[0][:, n:], atol=0.1)
 
 
 def test_rows_of_a_batch_do_not_meet(model: GPT2, plain):
     for row in range(len(TOKENS)):
-        np.testing.assert_allclose(model(TOKENS[row : row + 1])[0][0], plain[0][row], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(run(model, TOKENS[row : row + 1])[0][0], plain[0][row], rtol=1e-5, atol=1e-6)
 
 
 def test_sequences_longer_than_the_model_are_refused(model: GPT2):

@@ -116,8 +116,7 @@ def test_exact_duplicates_are_dropped_and_counted(tokenizer):
     assert "copy" not in twice.documents
     assert twice.documents[-1] == "longer copy"
     n_windows = (
-        -(-len(tokenizer(documents[3].text).input_ids) // 15)
-        + len(tokenizer(documents[4].text).input_ids) // 15
+        -(-len(tokenizer(documents[3].text).input_ids) // 15) + len(tokenizer(documents[4].text).input_ids) // 15
     )
     assert twice.counts["duplicate_sequences"] == once.counts["duplicate_sequences"] + n_windows
     assert len(np.unique(twice.sequences.tokens, axis=0)) == len(twice.sequences.tokens)
@@ -134,9 +133,7 @@ def test_a_short_window_is_no_duplicate_of_a_whole_one_that_begins_alike(tokeniz
 def test_batch_size_does_not_matter(tokenizer, batch_size, max_sequences):
     documents = random_documents(50)
     result = make_sequences(documents, tokenizer, seq_len=16, max_sequences=max_sequences)
-    other = make_sequences(
-        documents, tokenizer, seq_len=16, max_sequences=max_sequences, batch_size=batch_size
-    )
+    other = make_sequences(documents, tokenizer, seq_len=16, max_sequences=max_sequences, batch_size=batch_size)
     assert_same(result.sequences, other.sequences)
     assert (result.documents, result.counts) == (other.documents, other.counts)
 
@@ -177,9 +174,7 @@ def test_long_documents_are_batched_apart(tokenizer, monkeypatch):
 
 def test_tokenizing_a_long_text_in_pieces_changes_nothing(tokenizer, monkeypatch):
     rng = random.Random(1)
-    lines = [
-        " ".join(rng.choices(["the", "cat", "sat", "  dog", "(x)", "été"], k=6)).strip() for _ in range(400)
-    ]
+    lines = [" ".join(rng.choices(["the", "cat", "sat", "  dog", "(x)", "été"], k=6)).strip() for _ in range(400)]
     text = "".join(line + rng.choice(["\n", "\n", "\n\n", " \n", "\n  "]) for line in lines)
     documents = [Document("short", "a cat"), Document("long", text)]
     whole = make_sequences(documents, tokenizer, seq_len=16)
@@ -208,10 +203,15 @@ def test_text_that_spells_a_special_token_stays_text(tokenizer):
     assert tokenizer.bos_token_id in tokenizer(text).input_ids  # and the tokenizer is left as it was
 
 
-def test_no_warning_about_documents_longer_than_the_context(tokenizer, caplog):
-    with caplog.at_level(logging.WARNING):
-        make_sequences([Document("a", text_of_tokens(tokenizer, 100))], tokenizer, seq_len=16)
+def test_no_warning_about_documents_longer_than_the_context(tokenizer, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    fresh = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, bos_token="<|endoftext|>", model_max_length=8
+    )
+    make_sequences([Document("a", text_of_tokens(tokenizer, 100))], fresh, seq_len=16)
     assert not caplog.records
+    fresh("~" * 100)
+    assert "longer than the specified maximum sequence length" in caplog.text
 
 
 def test_progress_counts_sequences(tokenizer):

@@ -55,17 +55,13 @@ def test_datasets_are_streamed(hub, tmp_path):
     for number in range(2):
         texts = {"text": [f"text {number}.{row}" for row in range(3)], "label": [0, 1, 2]}
         write_parquet(datasets / f"acme/shards/data/train-0000{number}-of-00002.parquet", texts)
-    write_parquet(
-        datasets / "acme/shards/data/test-00000-of-00001.parquet", {"text": ["a test"], "label": [5]}
-    )
+    write_parquet(datasets / "acme/shards/data/test-00000-of-00001.parquet", {"text": ["a test"], "label": [5]})
     lines = datasets / "acme/lines/en/train.jsonl"
     lines.parent.mkdir(parents=True)
     lines.write_text('{"body": "one", "id": "x"}\n{"body": null, "id": "y"}\n{"body": " ", "id": "z"}\n')
     (datasets / "acme/lines/fr").mkdir()
     (datasets / "acme/lines/fr/train.jsonl").write_text('{"body": "un", "id": "f"}\n')
-    card = (
-        "---\nconfigs:\n- {config_name: en, data_files: en/*}\n- {config_name: fr, data_files: fr/*}\n---\n"
-    )
+    card = "---\nconfigs:\n- {config_name: en, data_files: en/*}\n- {config_name: fr, data_files: fr/*}\n---\n"
     (datasets / "acme/lines/README.md").write_text(card)
     results = read_corpora(
         hub.environment(tmp_path / "cache"),
@@ -84,9 +80,7 @@ def test_datasets_are_streamed(hub, tmp_path):
         {"documents": everything, "skipped": {}},
     ]
     fetched = [
-        request.rsplit("/", 1)[-1]
-        for request in hub.requests
-        if request.startswith("GET /datasets/acme/shards")
+        request.rsplit("/", 1)[-1] for request in hub.requests if request.startswith("GET /datasets/acme/shards")
     ]
     seldom = fetched.index("train-00001-of-00002.parquet")
     assert "test-00000-of-00001.parquet" in fetched[:seldom], "two documents need the first file only"

@@ -1,0 +1,30 @@
+# make setup: an environment in .venv with nejax in it. make demo, make test and make explore build on it.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: setup demo test explore clean
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: $(PYTHON) is Python %d.%d; nejax needs 3.11 or newer: make PYTHON=python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/python experiments/build_atlas.py
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest
+
+explore: demo
+	$(BIN)/python -i -c 'import nejax; atlas = nejax.open_atlas("runs/demo"); print("atlas.neuron(layer, index) shows a neuron; atlas.neurons_table() is all of them.")'
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,389 @@
+"""A finished atlas, opened: every neuron's measures, features and examples, read when they are asked for."""
+
+import dataclasses
+import json
+import math
+import operator
+import sqlite3
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jax.numpy as jnp
+import numpy as np
+from transformers import AutoTokenizer
+
+from nejax.atlas.entries import Example, Feature
+from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, TOKENIZER
+from nejax.errors import UserError
+from nejax.models.tokens import decode_pieces, token_bytes
+from nejax.neuron.average_linkage import Linkage, cut
+from nejax.pipeline.features import largest_first
+
+
+def open_atlas(directory: Path | str) -> "Atlas":
+    """Open an atlas.
+
+    Args:
+        directory: the atlas's folder, wherever it was copied to, or the run directory that holds it.
+
+    Returns:
+        The atlas. It can be used from several threads.
+
+    Raises:
+        UserError: there is no such directory, no atlas in it (its run is not finished, say), or the atlas is damaged or
+            of another format version.
+    """
+    given = Path(directory).expanduser()
+    if not given.is_dir():
+        problem = "is a file" if given.exists() else "does not exist"
+        raise UserError(f"{given} {problem}; expected the folder of an atlas, or a run directory that holds one")
+    for path in (given, given / FOLDER):
+        if (path / DATABASE).is_file():
+            return Atlas(path)
+    if (given / "manifest.json").is_file():
+        raise UserError(
+            f"the run {given} has no atlas yet; finish it: run experiments/build_atlas.py again with the same settings"
+        )
+    raise UserError(f"there is no atlas in {given}; expected {DATABASE}, or a run directory with a folder {FOLDER!r}")
+
+
+class Atlas:
+    """Everything found for one model and one corpus; see `open_atlas`.
+
+    Args:
+        path: the atlas's own folder.
+    """
+
+    path: Path
+    """The atlas's folder."""
+    manifest: dict[str, Any]
+    """How it was made: settings, versions, fingerprints, counts."""
+    n_layers: int
+    d_mlp: int
+    """Neurons in a layer."""
+    d_model: int
+    window_before: int
+    """Most tokens before a peak in an example's window."""
+    window_after: int
+    """Most tokens after it."""
+
+    def __init__(self, path: Path):
+        self.path = path.absolute()
+        self._lock = threading.Lock()
+        # `immutable`: no locks and no journal, so that it can lie on a read-only disk.
+        address = f"file:{quote(str(self.path / DATABASE))}?mode=ro&immutable=1"
+        self._database = sqlite3.connect(address, uri=True, check_same_thread=False)
+        self._database.row_factory = sqlite3.Row
+        try:
+            self._read_meta()
+            self._open_arrays()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.close()
+            raise error if isinstance(error, UserError) else self._damaged(error) from error
+
+    def _read_meta(self) -> None:
+        meta = {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
+        if meta["format"] != FORMAT:
+            raise UserError(
+                f"the atlas {self.path} has format {meta['format']}, this version of nejax reads {FORMAT}; "
+                "open it with the version that made it, or build it again"
+            )
+        self.manifest = meta["manifest"]
+        self.n_layers, self.d_mlp, self.d_model = meta["n_layers"], meta["d_mlp"], meta["d_model"]
+        self.window_before, self.window_after = meta["window_before"], meta["window_after"]
+
+    def _open_arrays(self) -> None:
+        self._tokens, self._sequences, self._window, self._directions, self._merges = (
+            np.load(self.path / f"{name}.npy", mmap_mode="r") for name in ARRAYS
+        )
+        window = self.window_before + 1 + self.window_after
+        n_examples, n_features, n_neurons = (
+            self._rows(f"SELECT max(id) + 1 FROM {table}")[0][0] for table in ("examples", "features", "neurons")
+        )
+        if (
+            self._sequences.shape != (len(self._tokens), 3)
+            or self._window.shape != (n_examples, window)
+            or self._directions.shape != (n_features, self.d_model)
+            or not self.n_neurons == n_neurons == len(self._merges)
+            or not (self.path / TOKENIZER).is_dir()
+        ):
+            raise ValueError("its files do not fit together")
+
+    def close(self) -> None:
+        """Let go of the database. Nothing can be read after that."""
+        self._database.close()
+
+    @property
+    def n_neurons(self) -> int:
+        """Of all layers together."""
+        return self.n_layers * self.d_mlp
+
+    @property
+    def n_sequences(self) -> int:
+        """How many sequences the corpus was cut into."""
+        return len(self._tokens)
+
+    def neuron(self, layer: int, index: int) -> "Neuron":
+        """One neuron.
+
+        Raises:
+            UserError: there is no such layer, or no such neuron in it.
+        """
+        layer = _in_range("layer", layer, self.n_layers)
+        index = _in_range("neuron", index, self.d_mlp)
+        (row,) = self._rows("SELECT * FROM neurons WHERE id = ?", layer * self.d_mlp + index)
+        measures = {name: math.nan if row[name] is None else row[name] for name in row.keys()}  # noqa: SIM118
+        del measures["id"], measures["neuron"]
+        return Neuron(index=index, **measures, _atlas=self)
+
+    def neurons_table(self) -> dict[str, np.ndarray]:
+        """All neurons' measures, for `pandas.DataFrame`.
+
+        Returns:
+            One array a column of the table `neurons` (see `nejax.atlas.schema`), its rows by layer, then neuron:
+            int64, or float64 with NaN where a value has nothing behind it.
+        """
+        return self._table("neurons")
+
+    def features_table(self) -> dict[str, np.ndarray]:
+        """All features of all neurons, for `pandas.DataFrame`.
+
+        Returns:
+            One array a column of the table `features`, and its neuron's `layer` and `neuron`, by layer, neuron and
+            feature; `peak_tokens` are lists of (text, count).
+        """
+        table = self._table("features")
+        layer, neuron = np.divmod(table["neuron_id"], self.d_mlp)
+        peaks = np.fromiter(map(_peak_tokens, table["peak_tokens"]), object, len(layer))
+        first = {"id": table["id"], "neuron_id": table["neuron_id"], "layer": layer, "neuron": neuron}
+        return {**first, **table, "peak_tokens": peaks}
+
+    def tokens(self, sequence: int) -> np.ndarray:
+        """The tokens of a sequence, [length] int32, BOS first; padding is left out.
+
+        Raises:
+            UserError: there is no such sequence.
+        """
+        sequence = _in_range("sequence", sequence, self.n_sequences)
+        return self._tokens[sequence, : self._sequences[sequence, 0]].astype(np.int32)
+
+    def pieces(self, sequence: int) -> list[str]:
+        """The text of each token of a sequence.
+
+        The first is BOS, which shows as its name ("<|endoftext|>"). A character that straddles tokens is with the last
+        of them, and the others are empty.
+        """
+        return decode_pieces(self.tokens(sequence).tolist(), self._token_bytes)
+
+    def text(self, sequence: int) -> str:
+        """The text of a sequence, as it stands in its document: without BOS."""
+        return "".join(self.pieces(sequence)[1:])
+
+    def document(self, sequence: int) -> str:
+        """The name of the document that a sequence was cut from."""
+        sequence = _in_range("sequence", sequence, self.n_sequences)
+        ((name,),) = self._rows("SELECT name FROM documents WHERE id = ?", int(self._sequences[sequence, 1]))
+        return name
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, of transformers."""
+        try:
+            return AutoTokenizer.from_pretrained(self.path / TOKENIZER, local_files_only=True)
+        except Exception as error:  # the tokenizers library raises bare Exceptions
+            raise self._damaged(error) from error
+
+    @cached_property
+    def _token_bytes(self) -> list[bytes]:
+        return token_bytes(self.tokenizer)
+
+    def __repr__(self) -> str:
+        return f"Atlas({str(self.path)!r}, n_layers={self.n_layers}, d_mlp={self.d_mlp})"
+
+    def _examples(self, neuron: "Neuron") -> list[Example]:
+        first = neuron.first_example
+        rows = self._rows(
+            "SELECT e.sequence, e.position, e.activation, f.feature, e.cohesion FROM examples AS e "
+            "JOIN features AS f ON f.id = e.feature_id WHERE e.id >= ? AND e.id < ? ORDER BY e.id",
+            first,
+            first + neuron.n_examples,
+        )
+        return [self._example(window, *row) for window, row in zip(self._window[first:], rows, strict=False)]
+
+    def _example(
+        self, window: np.ndarray, sequence: int, position: int, activation: float, feature: int, cohesion: float | None
+    ) -> Example:
+        tokens = self.tokens(sequence)
+        start, stop = max(position - self.window_before, 0), position + self.window_after + 1
+        peak = position - start
+        inside = slice(self.window_before - peak, self.window_before - peak + len(tokens[start:stop]))
+        return Example(
+            sequence=sequence,
+            position=position,
+            activation=activation,
+            feature=feature,
+            cohesion=math.nan if cohesion is None else cohesion,
+            document=self.document(sequence),
+            tokens=tokens[start:stop],
+            pieces=self.pieces(sequence)[start:stop],
+            activations=window[inside].astype(np.float32),
+            peak=peak,
+        )
+
+    def _features(self, neuron: "Neuron") -> list[Feature]:
+        first = neuron.first_feature
+        rows = self._rows(
+            "SELECT * FROM features WHERE id >= ? AND id < ? ORDER BY id", first, first + neuron.n_features
+        )
+        return [
+            Feature(
+                index=row["feature"],
+                n_examples=row["n_examples"],
+                cohesion=math.nan if row["cohesion"] is None else row["cohesion"],
+                max_activation=row["max_activation"],
+                peak_tokens=_peak_tokens(row["peak_tokens"]),
+                direction=_unit(self._directions[row["id"]]),
+                examples=[example for example in neuron.examples if example.feature == row["feature"]],
+                central=neuron.examples[row["central_example"] - neuron.first_example],
+            )
+            for row in rows
+        ]
+
+    def _linkage(self, neuron: "Neuron") -> Linkage:
+        merges = self._merges[neuron.layer * self.d_mlp + neuron.index]
+        mask = np.arange(len(merges) + 1) < neuron.n_examples
+        return Linkage(jnp.asarray(merges), jnp.int32(neuron.n_merges), jnp.asarray(mask))
+
+    def _table(self, name: str) -> dict[str, np.ndarray]:
+        types = {"INTEGER": np.int64, "REAL": np.float64, "TEXT": object}
+        columns = [(row["name"], types[row["type"]]) for row in self._rows(f"PRAGMA table_info({name})")]
+        values = zip(*self._rows(f"SELECT * FROM {name} ORDER BY id"), strict=True)
+        return {column: np.array(value, dtype) for (column, dtype), value in zip(columns, values, strict=True)}
+
+    def _rows(self, query: str, *values: int) -> list[sqlite3.Row]:
+        try:
+            with self._lock:
+                return self._database.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> UserError:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return UserError(
+            f"the atlas {self.path} is damaged ({reason}); delete this folder and build it again, or copy it again"
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Neuron:
+    """One neuron: its measures, and what it answers to. Measures with nothing behind them are NaN."""
+
+    layer: int
+    index: int
+    """In its layer."""
+    n_examples: int
+    """0: the neuron is dead, it never fires in this corpus."""
+    n_features: int
+    max_activation: float
+    """Over the corpus, also where the neuron is dead."""
+    firing_rate: float
+    """Share of the corpus's tokens at which the activation is above 0."""
+    mean: float
+    """Of the activation over the corpus."""
+    variance: float
+    """Of the activation over the corpus."""
+    skewness: float
+    """Of the activation over the corpus."""
+    kurtosis: float
+    """Of the activation over the corpus; 3 for a normal distribution."""
+    max_distance: float
+    """The largest cosine distance of all pairs of examples."""
+    mean_distance: float
+    """Mean cosine distance of all pairs of examples: how polysemantic the neuron is."""
+    intra_cluster_distance: float
+    """Mean over all pairs in the same feature."""
+    inter_cluster_distance: float
+    """Mean over all pairs in different features."""
+    height: float
+    """Distance at which the examples were cut into features."""
+    n_merges: int
+    """How many of the linkage's merges are real."""
+    first_example: int
+    """Id of its strongest example in the atlas's tables."""
+    first_feature: int
+    """Id of its largest feature in the atlas's tables."""
+    _atlas: Atlas
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """Strongest first."""
+        return self._atlas._examples(self)
+
+    @cached_property
+    def features(self) -> list[Feature]:
+        """Largest first."""
+        return self._atlas._features(self)
+
+    @cached_property
+    def linkage(self) -> Linkage:
+        """The dendrogram of its examples, for `nejax.cut`; leaf `i` is example `i`, leaves after the last are masked."""
+        return self._atlas._linkage(self)
+
+    def cut(self, height: float) -> np.ndarray:
+        """The features that another height would give.
+
+        Args:
+            height: cosine distance up to which clusters merge. `self.height` gives the feature of each example, if the
+                atlas was made by average linkage.
+
+        Returns:
+            [n_examples] int32 labels: 0 is the largest cluster, ties to the one with the strongest example.
+        """
+        return np.asarray(largest_first(cut(self.linkage, height)))[: self.n_examples]
+
+    def __str__(self) -> str:
+        name = f"Layer {self.layer}, neuron {self.index}"
+        if not self.n_examples:
+            return f"{name}: dead, it never fires in this corpus"
+        lines = [
+            f"{name}: {self.n_examples} examples in {self.n_features} features",
+            f"  mean distance {_shown(self.mean_distance)} ({_shown(self.intra_cluster_distance)} within features, "
+            f"{_shown(self.inter_cluster_distance)} between); fires at {self.firing_rate:.2%} of tokens, "
+            f"at most {self.max_activation:.3g}",
+            *map(str, self.features[:_SHOWN_FEATURES]),
+        ]
+        more = self.n_features - _SHOWN_FEATURES
+        return "\n".join(lines + ([f"    ... and {more} more features"] if more > 0 else []))
+
+    def __repr__(self) -> str:
+        return (
+            f"Neuron(layer={self.layer}, index={self.index}, n_examples={self.n_examples}, "
+            f"n_features={self.n_features}, mean_distance={self.mean_distance:.3f})"
+        )
+
+
+_SHOWN_FEATURES = 8
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def _in_range(what: str, value: int, n: int) -> int:
+    index = operator.index(value)
+    if not 0 <= index < n:
+        raise UserError(f"there is no {what} {index} in this atlas; expected 0 to {n - 1}")
+    return index
+
+
+def _peak_tokens(listed: str) -> list[tuple[str, int]]:
+    return [(text, count) for text, count in json.loads(listed)]
+
+
+def _unit(direction: np.ndarray) -> np.ndarray:
+    direction = direction.astype(np.float32)
+    length = np.linalg.norm(direction)
+    return direction / length if length else direction

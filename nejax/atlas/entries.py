@@ -1,0 +1,108 @@
+"""What a neuron of an atlas consists of: its features and their examples, as plain values."""
+
+import dataclasses
+import re
+
+import numpy as np
+
+_LONGEST_PEAK = 30
+"""Most characters of a peak token that a snippet shows."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Example:
+    """A sequence that excites a neuron, and the window of tokens around the place where it does so most: the peak."""
+
+    sequence: int
+    """Number of the sequence in the corpus."""
+    position: int
+    """Of the peak in the sequence; position 0 is the BOS token."""
+    activation: float
+    """At the peak."""
+    feature: int
+    """Index of the feature it belongs to."""
+    cohesion: float
+    """Mean cosine similarity of its embedding to the others of its feature; NaN where there are none."""
+    document: str
+    """Name of the document that the sequence was cut from."""
+    tokens: np.ndarray
+    """[n_tokens] int32: the ids in the window, which ends where the sequence does."""
+    pieces: list[str]
+    """[n_tokens]: the text of each token. The BOS token shows as its name; a character that straddles tokens is with
+    the last of them, and the others are empty."""
+    activations: np.ndarray
+    """[n_tokens] float32: of the neuron at each token (stored as float16, so within 0.05% of the model's)."""
+    peak: int
+    """Index of the peak in the window."""
+
+    @property
+    def text(self) -> str:
+        """The window's text, without the BOS token."""
+        starts_with_bos = self.peak == self.position
+        return "".join(self.pieces[starts_with_bos:])
+
+    def snippet(self, width: int = 60) -> str:
+        """A line of text around the peak, which stands in [[ ]] without the space before it.
+
+        A peak inside a character marks the character. Line breaks show as ⏎, other white space as one space.
+
+        Args:
+            width: at most so many characters.
+        """
+        starts_with_bos = self.peak == self.position
+        completed = next((i for i in range(self.peak, len(self.pieces)) if self.pieces[i]), self.peak)
+        before = _visible("".join(self.pieces[starts_with_bos:completed]))
+        peak = _visible(self.pieces[completed])
+        after = _visible("".join(self.pieces[completed + 1 :]))
+        if peak.startswith(" ") and len(peak) > 1:
+            before, peak = before.rstrip(" ") + " ", peak[1:]
+        peak = peak if len(peak) <= _LONGEST_PEAK else peak[: _LONGEST_PEAK - 1] + "…"
+        room = max(width - len(peak) - 4, 0)
+        n_after = min(len(after), max(room // 3, room - len(before)))
+        n_before = min(len(before), room - n_after)
+        if n_before < len(before):
+            before = "…" + before[len(before) - n_before + 1 :] if n_before else ""
+        if n_after < len(after):
+            after = after[: n_after - 1] + "…" if n_after else ""
+        return f"{before}[[{peak}]]{after}"
+
+    def __repr__(self) -> str:
+        return f"Example(sequence={self.sequence}, position={self.position}, activation={self.activation:.4g}, {self.snippet()!r})"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Feature:
+    """One of the things that a neuron answers to: a cluster of its examples."""
+
+    index: int
+    """In its neuron: 0 is the largest feature."""
+    n_examples: int
+    cohesion: float
+    """Mean over its examples of their mean cosine similarity to the others; NaN for one example."""
+    max_activation: float
+    """Of its strongest example."""
+    peak_tokens: list[tuple[str, int]]
+    """The most frequent texts of its peaks and how many examples have them, at most 5."""
+    direction: np.ndarray
+    """[d_model] float32, of length 1: the mean of its examples' unit embeddings, scaled. Stored as float16, which
+    leaves a cosine of 1 - 1e-6 or more with the exact direction. All zeros where the embeddings cancel out."""
+    examples: list[Example]
+    """Strongest first."""
+    central: Example
+    """The example with the highest mean similarity to the others."""
+
+    def __str__(self) -> str:
+        cohesion = "" if np.isnan(self.cohesion) else f"cohesion {self.cohesion:.2f}"
+        return f"{self.index:>3} {self.n_examples:>4} examples  {cohesion:>13}  {self.central.snippet()}"
+
+    def __repr__(self) -> str:
+        peaks = ", ".join(f"{text!r} x{count}" for text, count in self.peak_tokens)
+        return (
+            f"Feature({self.index}, n_examples={self.n_examples}, cohesion={self.cohesion:.3f}, peak_tokens=[{peaks}])"
+        )
+
+
+def _visible(text: str) -> str:
+    """Text on one line, without control characters."""
+    text = re.sub(r"\r\n?|\n", "⏎", text)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "·", re.sub(r"\s+", " ", text))

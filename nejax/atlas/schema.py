@@ -1,0 +1,75 @@
+"""The files of an atlas: what they are called, and what the tables and arrays in them hold."""
+
+FORMAT = 1
+"""Version of the layout of an atlas."""
+
+FOLDER = "atlas"
+"""What an atlas's folder is called in its run directory."""
+
+DATABASE, TOKENIZER = "atlas.sqlite", "tokenizer"
+"""The names of the database, and of the folder of the tokenizer."""
+
+ARRAYS = {
+    "tokens": "[n_sequences, seq_len], the smallest unsigned type: token ids, padded behind a sequence's length",
+    "sequences": "[n_sequences, 3] int32: length, document, offset of the first token in its document's tokens",
+    "window": "[n_examples, before + 1 + after] float16: activations around the peak, NaN outside the sequence",
+    "directions": "[n_features, d_model] float16: unit mean embedding of the feature",
+    "merges": "[n_neurons, examples - 1, 4] float32: a neuron's dendrogram; leaf i is its i-th example",
+}
+"""The arrays, each a file `NAME.npy` whose rows go by the ids of sequences, examples, features and neurons."""
+
+SCHEMA = (
+    """CREATE TABLE meta (
+      key TEXT PRIMARY KEY,
+      value TEXT NOT NULL              -- JSON
+    )""",
+    """CREATE TABLE documents (
+      id INTEGER PRIMARY KEY,
+      name TEXT NOT NULL
+    )""",
+    """CREATE TABLE neurons (
+      id INTEGER PRIMARY KEY,          -- layer * d_mlp + neuron
+      layer INTEGER NOT NULL,
+      neuron INTEGER NOT NULL,         -- index in the layer
+      n_examples INTEGER NOT NULL,     -- 0: a dead neuron
+      n_features INTEGER NOT NULL,
+      max_activation REAL,             -- over the corpus
+      firing_rate REAL,                -- share of the tokens at which the activation is above 0
+      mean REAL,                       -- of the activation over the corpus, like the next three
+      variance REAL,
+      skewness REAL,
+      kurtosis REAL,                   -- 3 for a normal distribution
+      max_distance REAL,               -- over pairs of examples, like the next three: cosine distances
+      mean_distance REAL,
+      intra_cluster_distance REAL,
+      inter_cluster_distance REAL,
+      height REAL,                     -- at which the dendrogram was cut
+      n_merges INTEGER NOT NULL,       -- of the dendrogram's rows, how many are real
+      first_example INTEGER NOT NULL,  -- the neuron's examples are first_example .. first_example + n_examples - 1
+      first_feature INTEGER NOT NULL   -- likewise with n_features
+    )""",
+    """CREATE TABLE features (
+      id INTEGER PRIMARY KEY,
+      neuron_id INTEGER NOT NULL REFERENCES neurons (id),
+      feature INTEGER NOT NULL,        -- index in the neuron: 0 is the largest
+      n_examples INTEGER NOT NULL,
+      central_example INTEGER NOT NULL REFERENCES examples (id),
+      cohesion REAL,                   -- mean over its examples; NULL for one example
+      max_activation REAL NOT NULL,    -- of its strongest example
+      peak_tokens TEXT NOT NULL        -- JSON [[text, count], ...]: the most frequent peak tokens, at most 5
+    )""",
+    """CREATE TABLE examples (
+      id INTEGER PRIMARY KEY,          -- ordered by neuron, then rank
+      neuron_id INTEGER NOT NULL REFERENCES neurons (id),
+      feature_id INTEGER NOT NULL REFERENCES features (id),
+      rank INTEGER NOT NULL,           -- 0 is the neuron's strongest example
+      sequence INTEGER NOT NULL,
+      position INTEGER NOT NULL,       -- of the peak in the sequence
+      activation REAL NOT NULL,        -- at the peak
+      cohesion REAL                    -- mean similarity to the others of its feature; NULL if there are none
+    )""",
+)
+"""The tables. All ids count from 0 without gaps, so a range of ids finds what belongs to a neuron: no index is needed.
+
+`SELECT * FROM neurons AS n JOIN examples AS e ON e.id BETWEEN n.first_example AND n.first_example + n.n_examples - 1`
+"""

@@ -1,0 +1,154 @@
+"""A layer's part of the atlas's tables, as columns."""
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from nejax.models.tokens import decode_pieces
+from nejax.neuron.moments import shape_of
+from nejax.neuron.polysemanticity import Polysemanticity
+from nejax.pipeline.collect import Collection
+from nejax.pipeline.stores import Store
+
+N_PEAK_TOKENS = 5
+"""How many of its most frequent peak tokens a feature is listed with."""
+
+Columns = dict[str, np.ndarray]
+"""A part of a table: one array a column, in the words of `nejax.atlas.schema.SCHEMA`."""
+
+_DISTANCES = [name for name in Polysemanticity._fields if name.endswith("distance")]
+
+
+class PeakTexts(NamedTuple):
+    """The text at every position of the corpus: its token's, or the character that the token is a part of."""
+
+    number: np.ndarray
+    """[n_sequences, seq_len] int32: which of the texts; 0 at padding."""
+    texts: list[str]
+    """All different texts."""
+
+
+class LayerTables(NamedTuple):
+    """A layer's rows of three tables."""
+
+    neurons: Columns
+    features: Columns
+    examples: Columns
+
+
+def peak_texts(tokens: np.ndarray, length: np.ndarray, table: Sequence[bytes]) -> PeakTexts:
+    """Spell every position of the corpus.
+
+    Args:
+        tokens: [n_sequences, seq_len].
+        length: [n_sequences] how many tokens are real.
+        table: from `nejax.models.tokens.token_bytes`.
+    """
+    known: dict[str, int] = {}
+    number = np.zeros(tokens.shape, np.int32)
+    for row, n, numbers in zip(tokens, length, number, strict=True):
+        pieces = decode_pieces(row[:n].tolist(), table)
+        for i in reversed(range(n - 1)):
+            pieces[i] = pieces[i] or pieces[i + 1]  # a later token completes the character
+        numbers[:n] = [known.setdefault(piece, len(known)) for piece in pieces]
+    return PeakTexts(number, list(known))
+
+
+def layer_tables(
+    layer: int,
+    found: Store,
+    chosen: Store,
+    collection: Collection,
+    texts: PeakTexts,
+    first_feature: int,
+    first_example: int,
+) -> LayerTables:
+    """A layer's rows.
+
+    Args:
+        layer: its index.
+        found: the layer's store of the features stage.
+        chosen: the store of the inputs stage: all layers' examples.
+        collection: what is known of all layers' neurons.
+        texts: of the corpus.
+        first_feature: id of the layer's first feature.
+        first_example: id of the layer's first example.
+    """
+    there = chosen["sequence"][layer] >= 0
+    n_features, n_examples = found["n_clusters"], found["n_examples"]
+    neurons = {
+        "id": layer * len(there) + np.arange(len(there)),
+        "layer": np.full(len(there), layer),
+        "neuron": np.arange(len(there)),
+        "n_examples": n_examples,
+        "n_features": n_features,
+        **_activity(layer, collection),
+        **{name: found[name] for name in (*_DISTANCES, "height", "n_merges")},
+        "first_example": first_example + np.cumsum(n_examples) - n_examples,
+        "first_feature": first_feature + np.cumsum(n_features) - n_features,
+    }
+    neuron, rank = np.nonzero(there)
+    examples = {
+        "id": first_example + np.arange(len(neuron)),
+        "neuron_id": neurons["id"][neuron],
+        "feature_id": neurons["first_feature"][neuron] + found["label"][there],
+        "rank": rank,
+        **{name: chosen[name][layer][there] for name in ("sequence", "position", "activation")},
+        "cohesion": found["cohesion"][there],
+    }
+    return LayerTables(neurons, _features(found, neurons, examples, texts, first_feature), examples)
+
+
+def _activity(layer: int, collection: Collection) -> Columns:
+    """What a layer's neurons do over the whole corpus."""
+    moments = jax.tree.map(lambda leaf: leaf[layer], collection.moments)
+    shape = jax.vmap(shape_of)(moments)
+    maximum, n_tokens = collection.examples.activation[layer, :, 0], np.float64(moments.count)
+    return {
+        "max_activation": np.where(np.isfinite(maximum), maximum, np.nan),
+        "firing_rate": collection.n_fired[layer] / np.where(n_tokens > 0, n_tokens, np.nan),
+        **{name: np.asarray(column) for name, column in shape._asdict().items()},
+    }
+
+
+def _features(found: Store, neurons: Columns, examples: Columns, texts: PeakTexts, first_feature: int) -> Columns:
+    """A layer's rows of the table of features."""
+    neuron, feature = np.nonzero(found["central"] >= 0)
+    n = len(neuron)
+    member = examples["feature_id"] - first_feature
+    size = np.bincount(member, minlength=n)
+    strongest = np.full(n, -np.inf)
+    np.maximum.at(strongest, member, examples["activation"])
+    peaks = texts.number[examples["sequence"], examples["position"]]
+    return {
+        "id": first_feature + np.arange(n),
+        "neuron_id": neurons["id"][neuron],
+        "feature": feature,
+        "n_examples": size,
+        "central_example": neurons["first_example"][neuron] + found["central"][neuron, feature],
+        "cohesion": np.bincount(member, examples["cohesion"], n) / size,
+        "max_activation": strongest,
+        "peak_tokens": _most_frequent(member, peaks, texts.texts, n),
+    }
+
+
+def _most_frequent(member: np.ndarray, peak: np.ndarray, texts: Sequence[str], n_features: int) -> np.ndarray:
+    """Each feature's most frequent peak tokens as JSON, ties in favour of the stronger example.
+
+    Args:
+        member: [n_examples] the feature of each example, counted from 0.
+        peak: [n_examples] number of the text at its peak.
+        texts: by number.
+        n_features: how many features there are.
+    """
+    _, first, count = np.unique(member * len(texts) + peak, return_index=True, return_counts=True)
+    order = np.lexsort((first, -count, member[first]))
+    first, count = first[order], count[order]
+    listed: list[list[tuple[str, int]]] = [[] for _ in range(n_features)]
+    for feature, text, times in zip(member[first].tolist(), peak[first].tolist(), count.tolist(), strict=True):
+        if len(listed[feature]) < N_PEAK_TOKENS:
+            listed[feature].append((texts[text], times))
+    return np.array([json.dumps(pairs, ensure_ascii=False) for pairs in listed], object)

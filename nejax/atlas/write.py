@@ -1,0 +1,176 @@
+"""Write a finished run's atlas: one SQLite file, arrays and the tokenizer, published at once by a rename."""
+
+import contextlib
+import errno
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, SCHEMA, TOKENIZER
+from nejax.atlas.tables import Columns, PeakTexts, layer_tables, peak_texts
+from nejax.models.tokens import token_bytes
+from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
+from nejax.pipeline.stages import Run
+from nejax.pipeline.stores import Store, stop_on_full_disk, unpack_text
+
+
+def write_atlas(run: Run) -> Path:
+    """Make the atlas of a run from its stores; stages that are not done are run first.
+
+    It is written under another name and renamed when it is whole. Its bytes depend only on what the stores hold: a run
+    that was interrupted ends with the same ones. The folder needs neither the model nor the rest of the run directory,
+    and can be copied elsewhere.
+
+    Args:
+        run: its features are read layer by layer; no more than one layer's are held at once.
+
+    Returns:
+        The atlas's folder, `atlas` in the run directory. If it is there already, nothing is read or loaded.
+
+    Raises:
+        UserError: the disk is full (what the run's stages have stored stays usable), or a store is damaged.
+    """
+    path = run.directory.path / FOLDER
+    if run.directory.is_done(FOLDER) and path.is_dir():
+        return path
+    partial = path.with_name(f"{FOLDER}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with stop_on_full_disk(run.directory.path), _database_says_full_disk():
+            partial.mkdir()
+            facts = _write_files(run, partial)
+            shutil.rmtree(path, ignore_errors=True)
+            partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    run.directory.mark(FOLDER, facts)
+    return path
+
+
+def _write_files(run: Run, folder: Path) -> dict[str, Any]:
+    """Write the tokenizer, the arrays and the database; return facts for the manifest."""
+    tokenizer = run.loaded.tokenizer
+    tokenizer.save_pretrained(folder / TOKENIZER)
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(contextlib.closing(sqlite3.connect(folder / DATABASE, isolation_level=None)))
+        for line in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", *SCHEMA, "BEGIN"):
+            database.execute(line)
+        arrays = {name: stack.enter_context(_ArrayFile(folder / f"{name}.npy")) for name in ARRAYS}
+        tokens, chosen = run.tokens(), run.inputs()
+        _write_corpus(tokens, database, arrays)
+        texts = peak_texts(tokens["tokens"], tokens["length"], token_bytes(tokenizer))
+        counts = _write_layers(run, chosen, texts, database, arrays)
+        _write_meta(run.directory.manifest, chosen, counts, database)
+        database.execute("COMMIT")
+    return counts | {"bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())}
+
+
+def _write_corpus(tokens: Store, database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]) -> None:
+    ids = tokens["tokens"]
+    arrays["tokens"].append(ids.astype(np.min_scalar_type(int(ids.max()))))
+    arrays["sequences"].append(np.stack([tokens["length"], tokens["document"], tokens["offset"]], axis=1))
+    names = np.array(unpack_text(tokens["documents"]), object)
+    _insert(database, "documents", {"id": np.arange(len(names)), "name": names})
+
+
+def _write_layers(
+    run: Run, chosen: Store, texts: PeakTexts, database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
+) -> dict[str, int]:
+    """Write what there is of every layer's neurons; return how many there are of what."""
+    collection = run.collection()
+    n_features = n_examples = 0
+    for layer, found in enumerate(run.features()):
+        tables = layer_tables(layer, found, chosen, collection, texts, n_features, n_examples)
+        for name, columns in tables._asdict().items():
+            _insert(database, name, columns)
+        arrays["window"].append(chosen["window"][layer][chosen["sequence"][layer] >= 0])
+        # The store of a layer without features has one row of zeros.
+        arrays["directions"].append(found["directions"][: len(tables.features["id"])])
+        arrays["merges"].append(found["merges"])
+        n_features += len(tables.features["id"])
+        n_examples += len(tables.examples["id"])
+    return {"neurons": arrays["merges"].n_rows, "features": n_features, "examples": n_examples}
+
+
+def _write_meta(
+    manifest: Mapping[str, Any], chosen: Store, counts: Mapping[str, int], database: sqlite3.Connection
+) -> None:
+    n_layers, d_mlp, _ = chosen["sequence"].shape
+    # How long stages took differs from run to run; the atlas does not.
+    stages = {
+        stage: {name: fact for name, fact in facts.items() if name != "seconds"}
+        for stage, facts in manifest["stages"].items()
+        if stage != FOLDER
+    }
+    meta = {
+        "format": FORMAT,
+        "manifest": {**manifest, "stages": stages},
+        "n_layers": n_layers,
+        "d_mlp": d_mlp,
+        "d_model": chosen["reference"].shape[2],
+        "window_before": WINDOW_BEFORE,
+        "window_after": WINDOW_AFTER,
+        "n_features": counts["features"],
+        "n_examples": counts["examples"],
+    }
+    values = [json.dumps(value, sort_keys=True) for value in meta.values()]
+    _insert(database, "meta", {"key": np.array(list(meta), object), "value": np.array(values, object)})
+
+
+def _insert(database: sqlite3.Connection, table: str, columns: Columns) -> None:
+    """Add rows to a table. SQLite stores NaN as NULL."""
+    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+    database.executemany(statement, zip(*(column.tolist() for column in columns.values()), strict=True))
+
+
+class _ArrayFile:
+    """A `.npy` file that grows by rows, so that no more than a layer is held at once.
+
+    NumPy leaves room in the header for the first axis to grow in place. A full disk is an error here; through a memory
+    map it would kill the process.
+    """
+
+    def __init__(self, path: Path):
+        self.file = path.open("wb")
+        self.n_rows = 0
+        self.row = np.empty(0)
+
+    def append(self, rows: np.ndarray) -> None:
+        """Add rows; the first ones decide their type and shape."""
+        if not self.n_rows:
+            self.row = rows[:0]
+            self._write_header()
+        self.file.write(np.ascontiguousarray(rows, self.row.dtype).data)
+        self.n_rows += len(rows)
+
+    def _write_header(self) -> None:
+        self.file.seek(0)
+        header = np.lib.format.header_data_from_array_1_0(self.row)
+        header["shape"] = (self.n_rows, *self.row.shape[1:])
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+    def __enter__(self) -> "_ArrayFile":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self.file:
+            if error[0] is None:
+                self._write_header()
+
+
+@contextlib.contextmanager
+def _database_says_full_disk() -> Iterator[None]:
+    """SQLite has an error of its own for a full disk; raise the system's instead."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise OSError(errno.ENOSPC, str(error)) from error

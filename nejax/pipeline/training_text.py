@@ -1,0 +1,127 @@
+"""Text for training a language model: split, tokenised once, served in an order that depends on the step alone."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from nejax.models.tokens import train_tokenizer
+from nejax.pipeline.corpus import Sequences, make_sequences
+from nejax.pipeline.documents import Document, open_corpus
+
+
+class TrainingText(NamedTuple):
+    """A tokenizer, and the two sides of the text it was made for."""
+
+    tokenizer: PreTrainedTokenizerFast
+    train: Sequences
+    held_out: Sequences
+
+
+def split_documents(sources: Sequence[str], fraction: float, *, held_out: bool) -> Iterator[Document]:
+    """The documents of several corpora on one side of a split.
+
+    A document's side depends on its own text alone: it is held out if its 64-bit digest, as a number in [0, 1), is
+    below the fraction. So the split does not change with the order or the company of the documents, and copies of a
+    document are on the same side.
+
+    Args:
+        sources: names for `open_corpus`.
+        fraction: of the documents to hold out.
+        held_out: which side.
+    """
+    for source in sources:
+        for document in open_corpus(source):
+            digest = hashlib.blake2b(document.text.encode(), digest_size=8).digest()
+            if (int.from_bytes(digest) < fraction * 2**64) == held_out:
+                yield document
+
+
+def prepare_text(
+    folder: Path,
+    sources: Sequence[str],
+    *,
+    vocab_size: int,
+    seq_len: int,
+    held_out: float,
+    max_sequences: int | None,
+    say: Callable[[str], object] = print,
+) -> TrainingText:
+    """Train a tokenizer on the training side and cut both sides into sequences; or load what is there.
+
+    Args:
+        folder: keeps the results; a later call takes them from there, whatever its other arguments.
+        sources: names for `open_corpus`.
+        vocab_size: of the tokenizer.
+        seq_len: tokens a sequence, BOS included.
+        held_out: fraction of the documents to hold out.
+        max_sequences: at most so many of each side.
+        say: called with a line when work begins.
+
+    Raises:
+        UserError: a source cannot be read, or one side has no text.
+    """
+    files = {False: folder / "train.npz", True: folder / "held_out.npz"}
+    if not files[True].exists():
+        say(f"training a tokenizer of {vocab_size} tokens")
+        texts = (document.text for document in split_documents(sources, held_out, held_out=False))
+        tokenizer = train_tokenizer(texts, vocab_size=vocab_size, n_positions=seq_len)
+        tokenizer.save_pretrained(folder / "tokenizer")
+        say("tokenising")
+        for side, file in files.items():
+            documents = split_documents(sources, held_out, held_out=side)
+            cut = make_sequences(documents, tokenizer, seq_len=seq_len, max_sequences=max_sequences)
+            partial = file.with_suffix(".partial.npz")
+            np.savez(partial, **cut.sequences._asdict())
+            partial.rename(file)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    return TrainingText(tokenizer, *(Sequences(**np.load(file)) for file in files.values()))
+
+
+def batch_at(sequences: Sequences, step: int, *, batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The batch of one step: a function of seed and step alone, so that a resumed training sees the same.
+
+    Every epoch goes through all sequences in an order of its own; a batch may straddle two epochs.
+
+    Returns:
+        Tokens [batch_size, seq_len] and lengths [batch_size].
+    """
+    n = len(sequences.tokens)
+    places = np.arange(step * batch_size, (step + 1) * batch_size)
+    first, last = places[0] // n, places[-1] // n
+    orders = [np.random.default_rng((seed, epoch)).permutation(n) for epoch in range(first, last + 1)]
+    chosen = np.concatenate(orders)[places - first * n]
+    return sequences.tokens[chosen], sequences.length[chosen]
+
+
+def bits_per_byte(
+    losses_of: Callable[[tuple[np.ndarray, np.ndarray]], Any],
+    sequences: Sequences,
+    n_bytes_of: np.ndarray,
+    *,
+    batch_size: int,
+) -> float:
+    """Bits a model needs for each UTF-8 byte: `sum of losses / ln 2 / number of bytes`, over all tokens but BOS.
+
+    The first token of a sequence is predicted from BOS alone, so shorter sequences make the figure worse.
+
+    Args:
+        losses_of: `(tokens, length) -> losses` in nats, 0 at padding, see `next_token_losses`; always called with
+            `batch_size` rows.
+        sequences: the text.
+        n_bytes_of: [vocab_size], the bytes each token stands for.
+        batch_size: rows a call.
+    """
+    nats, n_bytes = 0.0, 0
+    for start in range(0, len(sequences.tokens), batch_size):
+        tokens, length = (part[start : start + batch_size] for part in (sequences.tokens, sequences.length))
+        missing = batch_size - len(tokens)
+        batch = np.pad(tokens, ((0, missing), (0, 0))), np.pad(length, (0, missing))
+        nats += float(np.asarray(losses_of(batch), np.float64).sum())
+        real = np.arange(1, tokens.shape[1]) < length[:, None]
+        n_bytes += int(n_bytes_of[tokens[:, 1:]][real].sum())
+    return nats / math.log(2) / n_bytes

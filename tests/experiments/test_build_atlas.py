@@ -1,0 +1,212 @@
+"""The main script in real processes: what a user sees when it works, and when it cannot."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+from hub_stand_in import HubStandIn
+from safetensors.numpy import load_file, save_file
+
+import nejax
+from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.tokens import train_tokenizer
+from nejax.models.weights import save_gpt2
+
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.slow
+
+TEXTS = [
+    f"Chapter {i}. The {animal} of the {place} wrote {i * 37} letters, and the {place} answered: “né 🌍”.\n" * 6
+    for i, (animal, place) in enumerate(
+        (animal, place) for animal in ("heron", "otter", "lynx", "wren") for place in ("river", "city", "ministry")
+    )
+]
+SMALL = ["--seq_len=32", "--keep=16", "--examples=12", "--batch_size=4"]
+
+
+def build(*flags: str, cwd: Path, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / "build_atlas.py"), *flags],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment,
+    )
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line of an error that a user can cause."""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 2, result.stderr[-2000:]
+    assert "Traceback" not in result.stderr
+    assert len(lines) == 1, result.stderr[-2000:]
+    assert result.stderr.rstrip().endswith(lines[0])
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    tokenizer = train_tokenizer(TEXTS, vocab_size=400, n_positions=64)
+    config = GPT2Config(len(tokenizer), 64, d_model=32, n_layers=2, n_heads=2, d_mlp=48)
+    directory = tmp_path_factory.mktemp("model")
+    save_gpt2(GPT2(config, rngs=nnx.Rngs(0)), directory, tokenizer)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    for i, text in enumerate(TEXTS):
+        (folder / f"{i:02}.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(model: Path, corpus: Path, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A finished run in `run`, and what the script printed."""
+    cwd = tmp_path_factory.mktemp("finished")
+    result = build(f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL, cwd=cwd)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return cwd, result
+
+
+def damaged(model: Path, tmp_path: Path, change) -> Path:
+    """A copy of the model with its tensors changed."""
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    tensors = load_file(copy / "model.safetensors")
+    change(tensors)
+    save_file(tensors, copy / "model.safetensors")
+    return copy
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_it_builds_an_atlas_and_says_what_it_found(finished):
+    cwd, result = finished
+    atlas = nejax.open_atlas(cwd / "run")
+    assert (atlas.n_layers, atlas.d_mlp) == (2, 48)
+    assert "96" in result.stdout and "features" in result.stdout
+    assert "Traceback" not in result.stderr
+    assert list((cwd / "run" / "plots").glob("*.png"))
+    assert (cwd / "run" / "summary.txt").read_text().strip() in result.stdout
+    manifest = json.loads((cwd / "run" / "manifest.json").read_text())
+    assert manifest["settings"]["seq_len"] == 32
+    assert manifest["stages"]["tokens"]["documents_read"] == len(TEXTS)
+
+
+def test_a_second_time_it_reuses_everything_and_says_so(finished, model: Path, corpus: Path):
+    cwd, _ = finished
+    files = [path for path in (cwd / "run").rglob("*") if path.is_file() and path.name != "summary.txt"]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    result = build(f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL, cwd=cwd)
+    assert result.returncode == 0
+    assert "done already" in result.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_killed_and_started_again_it_gives_the_same_atlas(finished, model: Path, corpus: Path, tmp_path: Path):
+    """The process dies, without a chance to clean up, when it has published the stage that `NAMED` says."""
+    cwd, _ = finished
+    killer = tmp_path / "sitecustomize.py"
+    killer.write_text(
+        "import os\nfrom nejax.pipeline.stores import RunDirectory\nreal = RunDirectory.mark\n"
+        "def mark(self, name, facts):\n    real(self, name, facts)\n"
+        "    if name == os.environ['NAMED']: os._exit(137)\nRunDirectory.mark = mark\n"
+    )
+    flags = [f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL]
+    for named in ("collect", "inputs", "features-00"):
+        result = build(*flags, cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}", NAMED=named)
+        assert result.returncode == 137, result.stderr[-2000:]
+    result = build(*flags, cwd=tmp_path)
+    assert result.returncode == 0
+    assert "features-00" in result.stdout
+    one, other = (nejax.open_atlas(folder / "run") for folder in (cwd, tmp_path))
+    for table in ("neurons_table", "features_table"):
+        for name, column in getattr(one, table)().items():
+            np.testing.assert_array_equal(column, getattr(other, table)()[name], err_msg=name)
+
+
+def test_standard_input(model: Path, tmp_path: Path):
+    result = build(f"--model={model}", "--corpus=-", "--run=run", *SMALL, cwd=tmp_path, stdin=TEXTS[0] + TEXTS[1])
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert nejax.open_atlas(tmp_path / "run").manifest["stages"]["tokens"]["documents_read"] == 1
+
+
+def test_a_model_by_name_from_a_hub(model: Path, corpus: Path, tmp_path: Path):
+    files = tmp_path / "hub" / "models" / "someone" / "small" / "files"
+    for folder in (files, files.parent):  # whichever layout the stand-in serves
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+    with HubStandIn(tmp_path / "hub") as hub:
+        environment = hub.environment(tmp_path / "cache")
+        flags = [f"--corpus={corpus}", *SMALL]
+        result = build("--model=someone/small", "--run=run", *flags, cwd=tmp_path, **environment)
+        assert result.returncode == 0, result.stderr[-2000:]
+        error = refused(build("--model=someone/absent", "--run=other", *flags, cwd=tmp_path, **environment))
+        assert "someone/absent" in error
+
+
+def test_no_network(corpus: Path, tmp_path: Path):
+    environment = {"HF_ENDPOINT": f"http://127.0.0.1:{closed_port()}", "HF_HOME": str(tmp_path / "cache")}
+    error = refused(build("--model=gpt2", f"--corpus={corpus}", cwd=tmp_path, **environment))
+    assert "gpt2" in error and "reach" in error
+
+
+def test_a_truncated_file(model: Path, corpus: Path, tmp_path: Path):
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert "model.safetensors" in refused(build(f"--model={copy}", f"--corpus={corpus}", cwd=tmp_path))
+
+
+def test_a_tensor_of_the_wrong_shape(model: Path, corpus: Path, tmp_path: Path):
+    def narrow(tensors):
+        name = next(name for name in tensors if name.endswith("h.1.mlp.c_fc.weight"))
+        tensors[name] = np.ascontiguousarray(tensors[name][:, :-1])
+
+    error = refused(build(f"--model={damaged(model, tmp_path, narrow)}", f"--corpus={corpus}", cwd=tmp_path))
+    assert "h.1.mlp.c_fc.weight" in error and "47" in error and "48" in error
+
+
+def test_a_weight_that_is_not_finite(model: Path, corpus: Path, tmp_path: Path):
+    def spoil(tensors):
+        name = next(name for name in tensors if name.endswith("h.0.mlp.c_proj.weight"))
+        tensors[name][3, 4] = np.nan
+
+    error = refused(build(f"--model={damaged(model, tmp_path, spoil)}", f"--corpus={corpus}", cwd=tmp_path))
+    assert "h.0.mlp.c_proj.weight" in error
+
+
+def test_corpora_without_text(model: Path, tmp_path: Path):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "garbage.txt").write_bytes(np.random.default_rng(0).bytes(50_000))
+    for name in ("empty.txt", "garbage.txt"):
+        error = refused(build(f"--model={model}", f"--corpus={name}", cwd=tmp_path))
+        assert name in error and "text" in error
+
+
+@pytest.mark.parametrize("height", ["0", "-0.1", "2.5", "nan"])
+def test_a_height_out_of_range(height: str, tmp_path: Path):
+    error = refused(build(f"--height={height}", cwd=tmp_path))
+    assert "(0, 2]" in error
+    assert not list(tmp_path.iterdir()), "refused before any work"
+
+
+def test_a_directory_made_with_other_settings(finished, model: Path, corpus: Path):
+    cwd, _ = finished
+    error = refused(build(f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL, "--height=0.5", cwd=cwd))
+    assert "height" in error and "0.5" in error and "null" in error
