@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
-from absl import app
+from absl import app, flags
 
 
 class UserError(ValueError):
@@ -11,13 +12,28 @@ class UserError(ValueError):
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:
-    """Run an absl `main`; a `UserError` becomes one line on standard error and exit status 2, without a traceback."""
+    """Run an absl `main`. What a user can cause ends in one line on standard error, without a traceback.
 
-    def guarded(argv: list[str]) -> None:
+    The exit status is 2 after a `UserError` or a flag that cannot be read, and 130 after Ctrl-C.
+    """
+
+    def parse(arguments: list[str]) -> list[str]:
         try:
-            main(argv)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            return flags.FLAGS(arguments)
+        except flags.Error as error:
+            _end(f"error: {error}; --help lists the flags", 2)
 
-    app.run(guarded)
+    def guarded(arguments: list[str]) -> None:
+        try:
+            main(arguments)
+        except UserError as error:
+            _end(f"error: {error}", 2)
+        except KeyboardInterrupt:
+            _end("interrupted; the same command goes on where this one stopped", 130)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def _end(line: str, status: int) -> NoReturn:
+    print(" ".join(line.split()), file=sys.stderr)
+    sys.exit(status)

@@ -4,19 +4,17 @@ import dataclasses
 import json
 import math
 import operator
-import sqlite3
-import threading
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import jax.numpy as jnp
 import numpy as np
 from transformers import AutoTokenizer
 
-from nejax.atlas.entries import Example, Feature
-from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, TOKENIZER
+from nejax.atlas.entries import Example, Feature, counted
+from nejax.atlas.files import AtlasFiles
+from nejax.atlas.schema import DATABASE, FOLDER, TOKENIZER
 from nejax.errors import UserError
 from nejax.models.tokens import decode_pieces, token_bytes
 from nejax.neuron.average_linkage import Linkage, cut
@@ -57,64 +55,25 @@ class Atlas:
         path: the atlas's own folder.
     """
 
-    path: Path
-    """The atlas's folder."""
-    manifest: dict[str, Any]
-    """How it was made: settings, versions, fingerprints, counts."""
-    n_layers: int
-    d_mlp: int
-    """Neurons in a layer."""
-    d_model: int
-    window_before: int
-    """Most tokens before a peak in an example's window."""
-    window_after: int
-    """Most tokens after it."""
-
     def __init__(self, path: Path):
-        self.path = path.absolute()
-        self._lock = threading.Lock()
-        # `immutable`: no locks and no journal, so that it can lie on a read-only disk.
-        address = f"file:{quote(str(self.path / DATABASE))}?mode=ro&immutable=1"
-        self._database = sqlite3.connect(address, uri=True, check_same_thread=False)
-        self._database.row_factory = sqlite3.Row
-        try:
-            self._read_meta()
-            self._open_arrays()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self.close()
-            raise error if isinstance(error, UserError) else self._damaged(error) from error
-
-    def _read_meta(self) -> None:
-        meta = {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
-        if meta["format"] != FORMAT:
-            raise UserError(
-                f"the atlas {self.path} has format {meta['format']}, this version of nejax reads {FORMAT}; "
-                "open it with the version that made it, or build it again"
-            )
-        self.manifest = meta["manifest"]
-        self.n_layers, self.d_mlp, self.d_model = meta["n_layers"], meta["d_mlp"], meta["d_model"]
-        self.window_before, self.window_after = meta["window_before"], meta["window_after"]
-
-    def _open_arrays(self) -> None:
-        self._tokens, self._sequences, self._window, self._directions, self._merges = (
-            np.load(self.path / f"{name}.npy", mmap_mode="r") for name in ARRAYS
-        )
-        window = self.window_before + 1 + self.window_after
-        n_examples, n_features, n_neurons = (
-            self._rows(f"SELECT max(id) + 1 FROM {table}")[0][0] for table in ("examples", "features", "neurons")
-        )
-        if (
-            self._sequences.shape != (len(self._tokens), 3)
-            or self._window.shape != (n_examples, window)
-            or self._directions.shape != (n_features, self.d_model)
-            or not self.n_neurons == n_neurons == len(self._merges)
-            or not (self.path / TOKENIZER).is_dir()
-        ):
-            raise ValueError("its files do not fit together")
+        self._files = AtlasFiles(path)
+        self.path = self._files.path
+        """The atlas's own folder."""
+        meta = self._files.meta
+        self.manifest: dict[str, Any] = meta["manifest"]
+        """How it was made: settings, versions, fingerprints, counts."""
+        self.n_layers: int = meta["n_layers"]
+        self.d_mlp: int = meta["d_mlp"]
+        """Neurons in a layer."""
+        self.d_model: int = meta["d_model"]
+        self.window_before: int = meta["window_before"]
+        """Most tokens before the peak in an example's window."""
+        self.window_after: int = meta["window_after"]
+        """Most tokens after the peak."""
 
     def close(self) -> None:
-        """Let go of the database. Nothing can be read after that."""
-        self._database.close()
+        """Let go of the files. Nothing can be read after that."""
+        self._files.close()
 
     @property
     def n_neurons(self) -> int:
@@ -124,7 +83,7 @@ class Atlas:
     @property
     def n_sequences(self) -> int:
         """How many sequences the corpus was cut into."""
-        return len(self._tokens)
+        return len(self._files.arrays["tokens"])
 
     def neuron(self, layer: int, index: int) -> "Neuron":
         """One neuron.
@@ -134,8 +93,8 @@ class Atlas:
         """
         layer = _in_range("layer", layer, self.n_layers)
         index = _in_range("neuron", index, self.d_mlp)
-        (row,) = self._rows("SELECT * FROM neurons WHERE id = ?", layer * self.d_mlp + index)
-        measures = {name: math.nan if row[name] is None else row[name] for name in row.keys()}  # noqa: SIM118
+        (row,) = self._files.rows("SELECT * FROM neurons WHERE id = ?", layer * self.d_mlp + index)
+        measures: dict[str, Any] = {name: math.nan if row[name] is None else row[name] for name in row.keys()}  # noqa: SIM118
         del measures["id"], measures["neuron"]
         return Neuron(index=index, **measures, _atlas=self)
 
@@ -146,7 +105,7 @@ class Atlas:
             One array a column of the table `neurons` (see `nejax.atlas.schema`), its rows by layer, then neuron:
             int64, or float64 with NaN where a value has nothing behind it.
         """
-        return self._table("neurons")
+        return self._files.table("neurons")
 
     def features_table(self) -> dict[str, np.ndarray]:
         """All features of all neurons, for `pandas.DataFrame`.
@@ -155,9 +114,10 @@ class Atlas:
             One array a column of the table `features`, and its neuron's `layer` and `neuron`, by layer, neuron and
             feature; `peak_tokens` are lists of (text, count).
         """
-        table = self._table("features")
+        table = self._files.table("features")
         layer, neuron = np.divmod(table["neuron_id"], self.d_mlp)
-        peaks = np.fromiter(map(_peak_tokens, table["peak_tokens"]), object, len(layer))
+        listed = json.loads(f"[{','.join(table['peak_tokens'])}]")  # at once: there are hundreds of thousands
+        peaks = np.fromiter(map(_pairs, listed), object, len(listed))
         first = {"id": table["id"], "neuron_id": table["neuron_id"], "layer": layer, "neuron": neuron}
         return {**first, **table, "peak_tokens": peaks}
 
@@ -168,7 +128,7 @@ class Atlas:
             UserError: there is no such sequence.
         """
         sequence = _in_range("sequence", sequence, self.n_sequences)
-        return self._tokens[sequence, : self._sequences[sequence, 0]].astype(np.int32)
+        return self._files.arrays["tokens"][sequence, : self._files.arrays["sequences"][sequence, 0]].astype(np.int32)
 
     def pieces(self, sequence: int) -> list[str]:
         """The text of each token of a sequence.
@@ -185,7 +145,8 @@ class Atlas:
     def document(self, sequence: int) -> str:
         """The name of the document that a sequence was cut from."""
         sequence = _in_range("sequence", sequence, self.n_sequences)
-        ((name,),) = self._rows("SELECT name FROM documents WHERE id = ?", int(self._sequences[sequence, 1]))
+        document = int(self._files.arrays["sequences"][sequence, 1])
+        ((name,),) = self._files.rows("SELECT name FROM documents WHERE id = ?", document)
         return name
 
     @cached_property
@@ -194,7 +155,7 @@ class Atlas:
         try:
             return AutoTokenizer.from_pretrained(self.path / TOKENIZER, local_files_only=True)
         except Exception as error:  # the tokenizers library raises bare Exceptions
-            raise self._damaged(error) from error
+            raise self._files.damaged(error) from error
 
     @cached_property
     def _token_bytes(self) -> list[bytes]:
@@ -204,14 +165,15 @@ class Atlas:
         return f"Atlas({str(self.path)!r}, n_layers={self.n_layers}, d_mlp={self.d_mlp})"
 
     def _examples(self, neuron: "Neuron") -> list[Example]:
-        first = neuron.first_example
-        rows = self._rows(
+        first, end = neuron.first_example, neuron.first_example + neuron.n_examples
+        rows = self._files.rows(
             "SELECT e.sequence, e.position, e.activation, f.feature, e.cohesion FROM examples AS e "
             "JOIN features AS f ON f.id = e.feature_id WHERE e.id >= ? AND e.id < ? ORDER BY e.id",
             first,
-            first + neuron.n_examples,
+            end,
         )
-        return [self._example(window, *row) for window, row in zip(self._window[first:], rows, strict=False)]
+        windows = self._files.arrays["window"][first:end]
+        return [self._example(window, *row) for window, row in zip(windows, rows, strict=True)]
 
     def _example(
         self, window: np.ndarray, sequence: int, position: int, activation: float, feature: int, cohesion: float | None
@@ -234,18 +196,16 @@ class Atlas:
         )
 
     def _features(self, neuron: "Neuron") -> list[Feature]:
-        first = neuron.first_feature
-        rows = self._rows(
-            "SELECT * FROM features WHERE id >= ? AND id < ? ORDER BY id", first, first + neuron.n_features
-        )
+        first, end = neuron.first_feature, neuron.first_feature + neuron.n_features
+        rows = self._files.rows("SELECT * FROM features WHERE id >= ? AND id < ? ORDER BY id", first, end)
         return [
             Feature(
                 index=row["feature"],
                 n_examples=row["n_examples"],
                 cohesion=math.nan if row["cohesion"] is None else row["cohesion"],
                 max_activation=row["max_activation"],
-                peak_tokens=_peak_tokens(row["peak_tokens"]),
-                direction=_unit(self._directions[row["id"]]),
+                peak_tokens=_pairs(json.loads(row["peak_tokens"])),
+                direction=_unit(self._files.arrays["directions"][row["id"]]),
                 examples=[example for example in neuron.examples if example.feature == row["feature"]],
                 central=neuron.examples[row["central_example"] - neuron.first_example],
             )
@@ -253,28 +213,9 @@ class Atlas:
         ]
 
     def _linkage(self, neuron: "Neuron") -> Linkage:
-        merges = self._merges[neuron.layer * self.d_mlp + neuron.index]
+        merges = self._files.arrays["merges"][neuron.layer * self.d_mlp + neuron.index]
         mask = np.arange(len(merges) + 1) < neuron.n_examples
         return Linkage(jnp.asarray(merges), jnp.int32(neuron.n_merges), jnp.asarray(mask))
-
-    def _table(self, name: str) -> dict[str, np.ndarray]:
-        types = {"INTEGER": np.int64, "REAL": np.float64, "TEXT": object}
-        columns = [(row["name"], types[row["type"]]) for row in self._rows(f"PRAGMA table_info({name})")]
-        values = zip(*self._rows(f"SELECT * FROM {name} ORDER BY id"), strict=True)
-        return {column: np.array(value, dtype) for (column, dtype), value in zip(columns, values, strict=True)}
-
-    def _rows(self, query: str, *values: int) -> list[sqlite3.Row]:
-        try:
-            with self._lock:
-                return self._database.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> UserError:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return UserError(
-            f"the atlas {self.path} is damaged ({reason}); delete this folder and build it again, or copy it again"
-        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -329,7 +270,7 @@ class Neuron:
 
     @cached_property
     def linkage(self) -> Linkage:
-        """The dendrogram of its examples, for `nejax.cut`; leaf `i` is example `i`, leaves after the last are masked."""
+        """The dendrogram of its examples, for `nejax.cut`: leaf `i` is example `i`, later leaves are masked."""
         return self._atlas._linkage(self)
 
     def cut(self, height: float) -> np.ndarray:
@@ -349,14 +290,14 @@ class Neuron:
         if not self.n_examples:
             return f"{name}: dead, it never fires in this corpus"
         lines = [
-            f"{name}: {self.n_examples} examples in {self.n_features} features",
+            f"{name}: {counted(self.n_examples, 'example')} in {counted(self.n_features, 'feature')}",
             f"  mean distance {_shown(self.mean_distance)} ({_shown(self.intra_cluster_distance)} within features, "
             f"{_shown(self.inter_cluster_distance)} between); fires at {self.firing_rate:.2%} of tokens, "
             f"at most {self.max_activation:.3g}",
             *map(str, self.features[:_SHOWN_FEATURES]),
         ]
         more = self.n_features - _SHOWN_FEATURES
-        return "\n".join(lines + ([f"    ... and {more} more features"] if more > 0 else []))
+        return "\n".join(lines + ([f"      and {counted(more, 'more feature')}"] if more > 0 else []))
 
     def __repr__(self) -> str:
         return (
@@ -379,8 +320,8 @@ def _in_range(what: str, value: int, n: int) -> int:
     return index
 
 
-def _peak_tokens(listed: str) -> list[tuple[str, int]]:
-    return [(text, count) for text, count in json.loads(listed)]
+def _pairs(listed: list[list[Any]]) -> list[tuple[str, int]]:
+    return [(text, count) for text, count in listed]
 
 
 def _unit(direction: np.ndarray) -> np.ndarray:

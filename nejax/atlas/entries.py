@@ -42,32 +42,34 @@ class Example:
         return "".join(self.pieces[starts_with_bos:])
 
     def snippet(self, width: int = 60) -> str:
-        """A line of text around the peak, which stands in [[ ]] without the space before it.
-
-        A peak inside a character marks the character. Line breaks show as ⏎, other white space as one space.
+        """A line of the text around the peak, which stands in [[ ]]; see `around_peak`. Where it is cut stands ….
 
         Args:
-            width: at most so many characters.
+            width: at most so many characters, but for a peak that is longer.
+        """
+        before, peak, after = self.around_peak()
+        room = max(width - len(peak) - 4, 0)
+        n_after = max(room // 3, room - len(before))
+        return f"{ending(before, room - min(n_after, len(after)))}[[{peak}]]{beginning(after, n_after)}".strip()
+
+    def around_peak(self) -> tuple[str, str, str]:
+        """The window as a line: the text before the peak, the peak, the text after it.
+
+        Line breaks show as ⏎, other white space as one space. The space that a peak begins with is left to the text
+        before it; a peak inside a character is the whole character; a long peak is cut.
         """
         starts_with_bos = self.peak == self.position
         completed = next((i for i in range(self.peak, len(self.pieces)) if self.pieces[i]), self.peak)
-        before = _visible("".join(self.pieces[starts_with_bos:completed]))
-        peak = _visible(self.pieces[completed])
-        after = _visible("".join(self.pieces[completed + 1 :]))
+        before = "".join(self.pieces[starts_with_bos:completed])
+        peak = self.pieces[completed]
         if peak.startswith(" ") and len(peak) > 1:
-            before, peak = before.rstrip(" ") + " ", peak[1:]
-        peak = peak if len(peak) <= _LONGEST_PEAK else peak[: _LONGEST_PEAK - 1] + "…"
-        room = max(width - len(peak) - 4, 0)
-        n_after = min(len(after), max(room // 3, room - len(before)))
-        n_before = min(len(before), room - n_after)
-        if n_before < len(before):
-            before = "…" + before[len(before) - n_before + 1 :] if n_before else ""
-        if n_after < len(after):
-            after = after[: n_after - 1] + "…" if n_after else ""
-        return f"{before}[[{peak}]]{after}"
+            before, peak = before + " ", peak[1:]
+        after = "".join(self.pieces[completed + 1 :])
+        return _visible(before), beginning(_visible(peak), _LONGEST_PEAK), _visible(after)
 
     def __repr__(self) -> str:
-        return f"Example(sequence={self.sequence}, position={self.position}, activation={self.activation:.4g}, {self.snippet()!r})"
+        place = f"sequence={self.sequence}, position={self.position}"
+        return f"Example({place}, activation={self.activation:.4g}, {self.snippet()!r})"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -93,13 +95,28 @@ class Feature:
 
     def __str__(self) -> str:
         cohesion = "" if np.isnan(self.cohesion) else f"cohesion {self.cohesion:.2f}"
-        return f"{self.index:>3} {self.n_examples:>4} examples  {cohesion:>13}  {self.central.snippet()}"
+        return f"{self.index:>3}  {counted(self.n_examples, 'example'):<12} {cohesion:<13}  {self.central.snippet()}"
 
     def __repr__(self) -> str:
         peaks = ", ".join(f"{text!r} x{count}" for text, count in self.peak_tokens)
         return (
             f"Feature({self.index}, n_examples={self.n_examples}, cohesion={self.cohesion:.3f}, peak_tokens=[{peaks}])"
         )
+
+
+def counted(n: int, noun: str) -> str:
+    """A number and what it counts: "1 feature", "2,048 features"."""
+    return f"{n:,} {noun}{'s' if n != 1 else ''}"
+
+
+def beginning(text: str, width: int) -> str:
+    """As much of a text as fits, from its start."""
+    return text if len(text) <= width else (text[: width - 1] + "…" if width > 0 else "")
+
+
+def ending(text: str, width: int) -> str:
+    """As much of a text as fits, up to its end."""
+    return text if len(text) <= width else ("…" + text[len(text) - width + 1 :] if width > 0 else "")
 
 
 def _visible(text: str) -> str:

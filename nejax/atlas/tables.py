@@ -104,12 +104,12 @@ def layer_tables(
 
 def _activity(layer: int, collection: Collection) -> Columns:
     """What a layer's neurons do over the whole corpus."""
-    moments = jax.tree.map(lambda leaf: leaf[layer], collection.moments)
-    shape = jax.vmap(shape_of)(moments)
-    maximum, n_tokens = collection.examples.activation[layer, :, 0], np.float64(moments.count)
+    of_layer = jax.tree.map(lambda leaf: np.asarray(leaf)[layer], collection)
+    shape = jax.vmap(shape_of)(of_layer.moments)
+    maximum, n_tokens = of_layer.examples.activation[:, 0], np.float64(of_layer.moments.count)
     return {
         "max_activation": np.where(np.isfinite(maximum), maximum, np.nan),
-        "firing_rate": collection.n_fired[layer] / np.where(n_tokens > 0, n_tokens, np.nan),
+        "firing_rate": of_layer.n_fired / np.where(n_tokens > 0, n_tokens, np.nan),
         **{name: np.asarray(column) for name, column in shape._asdict().items()},
     }
 

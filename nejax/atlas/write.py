@@ -5,7 +5,6 @@ import errno
 import json
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -4,7 +4,7 @@ import hashlib
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -61,7 +61,7 @@ def load_model(
     name: str,
     *,
     dtype: Any = jnp.float32,
-    input_weights: Literal["native", "folded"] = "native",
+    input_weights: str = "native",
     revision: str | None = None,
 ) -> LoadedModel:
     """Load a GPT-2 with its tokenizer.

@@ -35,9 +35,9 @@ def average_linkage(distances: Float[Array, "n n"], mask: Bool[Array, " n"] | No
     """Agglomerative clustering: merge again and again the two clusters with the least mean distance.
 
     The distance of clusters A and B is the mean of `d_ij` over `i` in A and `j` in B. The result is that of
-    `scipy.cluster.hierarchy.linkage(..., "average")` where all these distances differ. On a tie, of equally
-    near clusters the one with the lowest row wins; the dendrogram is then one of the right ones, not the only
-    one.
+    `scipy.cluster.hierarchy.linkage(..., "average")` where all these distances differ. On a tie the
+    lowest row wins: of equally near clusters the chain goes to the one with the lowest row, unless one of
+    them is where it came from. The dendrogram is then one of the right ones, not the only one.
 
     O(n^2) operations by nearest-neighbour chains: follow nearest neighbours until two clusters are each
     other's nearest, and merge those; for average linkage such a pair is in the dendrogram whatever else is
@@ -170,7 +170,7 @@ def cut(linkage: Linkage, height: ScalarLike) -> Int[Array, " n"]:
     nodes = 2 * n - 1
     parent = jnp.arange(nodes, dtype=jnp.int32)
     parent = parent.at[jnp.where(applied[:, None], ids, nodes)].set((n + k)[:, None], mode="drop")
-    for _ in range((n - 1).bit_length()):  # each round doubles the way that a pointer goes; the longest is n - 1
+    for _ in range((n - 1).bit_length()):  # each doubles the way that a pointer goes, at most n - 1 steps
         parent = parent[parent]
     return relabel(parent[:n], linkage.mask & ~jnp.any(jnp.isnan(heights)))
 
@@ -189,13 +189,13 @@ def to_scipy(linkage: Linkage) -> np.ndarray:
     """
     merges, mask = np.asarray(linkage.merges, np.float64), np.asarray(linkage.mask)
     if mask.ndim != 1:
-        raise UserError(f"the linkage's mask has shape {mask.shape}; expected [n]: pass one neuron's linkage at a time")
+        raise UserError(f"the linkage's mask has shape {mask.shape}; expected [n]: pass one neuron at a time")
     n, m = mask.size, int(mask.sum())
     if m < 2:
         raise UserError(f"the linkage has {m} unmasked rows; a dendrogram needs at least 2")
     z = merges[: m - 1].copy()
     if np.isnan(z[:, 2]).any():
-        raise UserError("the linkage has NaN heights: mend the distances, which were not finite, and cluster again")
+        raise UserError("the linkage has NaN heights: its distances were not finite; mend them, cluster again")
     ids = z[:, :2].astype(int)
     leaf = np.cumsum(mask) - 1
     z[:, :2] = np.where(ids < n, leaf[np.minimum(ids, n - 1)], ids - n + m)

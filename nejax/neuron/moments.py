@@ -31,7 +31,9 @@ def moments_of(values: Float[Array, "n *neurons"], mask: Bool[Array, " n"]) -> M
     """
     there = mask.reshape(-1, *(1 for _ in values.shape[1:]))
     count = mask.sum().astype(jnp.float32)
-    mean = jnp.where(there, values, 0.0).sum(axis=0) / jnp.maximum(count, 1.0)
+    # Counted from one of the values, the sum loses no digit to their common size: equal values deviate by exactly 0.
+    origin = jnp.where(mask.any(), values[mask.argmax()], 0.0)
+    mean = origin + jnp.where(there, values - origin, 0.0).sum(axis=0) / jnp.maximum(count, 1.0)
     deviation = jnp.where(there, values - mean, 0.0)
     square = deviation * deviation
     sums = square.sum(axis=0), (square * deviation).sum(axis=0), (square * square).sum(axis=0)

@@ -149,27 +149,39 @@ def collect(
     """
     n_layers, _, d_mlp = model.input_weights().shape
     graph, state = nnx.split(model)
-
-    @partial(jax.jit, donate_argnums=0)
-    def step(carry: Any, state: Any, tokens: Array, length: Array, sequence: Array) -> Any:
-        collection, finite = carry
-        can_peak = peakable(tokens, length, jnp.asarray(special), first_position)
-        collection, now = collect_batch(collection, nnx.merge(graph, state), tokens, sequence, can_peak)
-        return collection, finite & now
-
     carry = empty_collection(n_layers, d_mlp, keep), jnp.ones(n_layers, bool)
-    n_batches = -(-len(sequences.tokens) // batch_size)
-    saved = _Checkpoints(checkpoints, checkpoint_every)
-    done, carry = saved.restore(carry)
-    progress(int(sequences.length[: done * batch_size].sum()))
-    for i, batch in enumerate(batches(sequences, batch_size, done * batch_size), start=done + 1):
-        carry = step(carry, state, *batch)
-        if i % CHECK_EVERY == 0 or i == n_batches:
-            _refuse_non_finite(np.asarray(carry[1]))
-        progress(int(batch[1].sum()))
-        saved.save(i, carry)
-    saved.close()
+    n_sequences = len(sequences.tokens)
+    with _Checkpoints(checkpoints) as saved:
+        before, carry = saved.restore(carry)
+        progress(int(sequences.length[:before].sum()))
+        for i, batch in enumerate(batches(sequences, batch_size, before), start=1):
+            done = min(before + i * batch_size, n_sequences)
+            carry = _step(carry, state, *batch, special, graph=graph, first_position=first_position)
+            if i % CHECK_EVERY == 0 or done == n_sequences:
+                _refuse_non_finite(np.asarray(carry[1]))
+            progress(int(batch[1].sum()))
+            if i % checkpoint_every == 0:
+                saved.save(done, carry)
     return jax.tree.map(np.asarray, carry[0])
+
+
+@partial(jax.jit, static_argnames=("graph", "first_position"), donate_argnames="carry")
+def _step(
+    carry: tuple[Collection, Bool[Array, " n_layers"]],
+    state: Any,
+    tokens: Int[Array, "batch seq"],
+    length: Int[Array, " batch"],
+    sequence: Int[Array, " batch"],
+    special: Int[Array, " n_special"],
+    *,
+    graph: Any,
+    first_position: int,
+) -> tuple[Collection, Bool[Array, " n_layers"]]:
+    """Add a batch to the collection, and to which layers were finite so far."""
+    collection, finite = carry
+    can_peak = peakable(tokens, length, special, first_position)
+    collection, now = collect_batch(collection, nnx.merge(graph, state), tokens, sequence, can_peak)
+    return collection, finite & now
 
 
 def _refuse_non_finite(finite: np.ndarray) -> None:
@@ -182,26 +194,40 @@ def _refuse_non_finite(finite: np.ndarray) -> None:
 
 
 class _Checkpoints:
-    """The state of an unfinished collection on disk; with no folder, none is kept."""
+    """The state of an unfinished collection on disk, by how many sequences it has seen; with no folder, none is kept.
 
-    def __init__(self, folder: Path | None, every: int):
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, save_interval_steps=every)
+    What is being written when the collection stops is written to its end; when the collection is whole, all goes.
+    """
+
+    def __init__(self, folder: Path | None):
         self.folder = folder
-        self.manager = ocp.CheckpointManager(folder.absolute(), options=options) if folder else None
+        self.manager = None
+        if folder:
+            options = ocp.CheckpointManagerOptions(max_to_keep=2)
+            self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def restore(self, carry: Any) -> tuple[int, Any]:
-        """Batches behind the latest checkpoint, and their state; 0 and the given state if there is none."""
+        """Sequences behind the latest checkpoint, and their state; 0 and the given state if there is none."""
         latest = self.manager.latest_step() if self.manager else None
         if self.manager is None or latest is None:
             return 0, carry
-        return latest, self.manager.restore(latest, args=ocp.args.StandardRestore(carry))
+        try:
+            return latest, self.manager.restore(latest, args=ocp.args.StandardRestore(carry))
+        except Exception as error:  # Orbax passes on what each of its parts happens to raise
+            raise UserError(
+                f"the checkpoint {latest} in {self.folder} is damaged ({type(error).__name__}); "
+                "delete that folder and run again"
+            ) from error
 
-    def save(self, n_batches: int, carry: Any) -> None:
+    def save(self, n_sequences: int, carry: Any) -> None:
         if self.manager:
-            self.manager.save(n_batches, args=ocp.args.StandardSave(carry))
+            self.manager.save(n_sequences, args=ocp.args.StandardSave(carry))
 
-    def close(self) -> None:
-        """The collection is whole: its checkpoints are no longer needed."""
+    def __enter__(self) -> "_Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.manager and self.folder:
             self.manager.close()
-            shutil.rmtree(self.folder)
+            if kind is None:
+                shutil.rmtree(self.folder)

@@ -130,6 +130,8 @@ class Run:
 
         The distinct inputs themselves are in one store a layer, `inputs-LL`.
         """
+        if not self.directory.is_done("inputs"):
+            self.collect()  # before the clock of this stage starts
         return self.directory.stage("inputs", self._inputs)
 
     def features(self) -> Iterator[Store]:

@@ -311,5 +311,7 @@ def test_offline_mode_and_a_cache_that_cannot_be_written(tmp_path: Path):
         assert error.endswith("and HF_HUB_OFFLINE is set; unset it once to download the model")
         assert not stand_in.requests
         (tmp_path / "file").write_text("")
-        error = load_in_a_process(stand_in.environment(tmp_path / "file"), "org/tiny")["org/tiny"]["error"]
-        assert f"cannot be written to {tmp_path / 'file'}" in error and "set HF_HOME to another folder" in error
+        full = stand_in.environment(tmp_path / "cache") | {"HF_HUB_CACHE": str(tmp_path / "file" / "hub")}
+        error = load_in_a_process(full, "org/tiny")["org/tiny"]["error"]
+        assert f"cannot be written to {tmp_path / 'file' / 'hub'} (NotADirectoryError" in error
+        assert error.endswith("set HF_HOME to another folder")

@@ -20,7 +20,11 @@ from nejax.models.gpt2 import GPT2, GPT2Config
 from nejax.models.tokens import train_tokenizer
 from nejax.models.weights import NAMES, load_gpt2, read_config, save_gpt2, weight_files
 
-TINY = GPT2Config(vocab_size=270, n_positions=16, d_model=8, n_layers=2, n_heads=2, d_mlp=20, layer_norm_epsilon=1e-4)
+
+@pytest.fixture
+def model(tmp_path_factory) -> GPT2:
+    settings = {"layer_norm_epsilon": 1e-4, "activation_function": "silu"}
+    return load_gpt2(write_model(tmp_path_factory.mktemp("model"), settings=settings))
 
 
 def assert_holds(model: GPT2, tensors: dict[str, np.ndarray], dtype: str = "float32") -> None:
@@ -126,23 +130,21 @@ def test_loading_gpt2_small_needs_little_more_than_its_size(tmp_path: Path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_what_is_saved_is_loaded(tmp_path: Path, dtype: str):
-    model = GPT2(TINY, rngs=nnx.Rngs(params=0))
+def test_what_is_saved_is_loaded(model: GPT2, tmp_path: Path, dtype: str):
     save_gpt2(model, tmp_path / "new" / "folder", dtype=dtype)
     loaded = load_gpt2(tmp_path / "new" / "folder", dtype=dtype)
-    assert loaded.config == TINY
+    assert loaded.config == model.config == GPT2Config(VOCAB, 16, WIDTH, LAYERS, 2, INNER, 1e-4, "silu")
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.astype(dtype), b), nnx.state(model), nnx.state(loaded))
     # Readable by whoever may read the configuration, so that an installed package's model is.
     files = tmp_path / "new" / "folder"
     assert (files / "model.safetensors").stat().st_mode == (files / "config.json").stat().st_mode
 
 
-def test_transformers_loads_what_is_saved(tmp_path: Path):
+def test_transformers_loads_what_is_saved(model: GPT2, tmp_path: Path):
     torch = pytest.importorskip("torch")
     from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
     tokenizer = train_tokenizer(["hello world, hello text"], vocab_size=270, n_positions=16)
-    model = GPT2(TINY, rngs=nnx.Rngs(params=0))
     save_gpt2(model, tmp_path, tokenizer)
     loaded, info = GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values()), info
@@ -157,8 +159,7 @@ def test_transformers_loads_what_is_saved(tmp_path: Path):
     assert AutoTokenizer.from_pretrained(tmp_path)(text).input_ids == tokenizer(text).input_ids
 
 
-def test_a_model_that_is_not_finite_is_not_saved(tmp_path: Path):
-    model = GPT2(TINY, rngs=nnx.Rngs(params=0))
+def test_a_model_that_is_not_finite_is_not_saved(model: GPT2, tmp_path: Path):
     model.final_norm.bias = nnx.Param(model.final_norm.bias[...].at[3].set(70000.0))
     with pytest.raises(UserError, match=r"cannot be saved as float16: not finite: transformer\.ln_f\.bias;"):
         save_gpt2(model, tmp_path, dtype="float16")

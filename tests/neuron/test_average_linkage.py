@@ -210,7 +210,8 @@ def test_to_scipy_refuses_what_is_no_dendrogram():
         to_scipy(Linkage(*(jnp.stack([leaf, leaf]) for leaf in one)))
 
 
-def test_lockstep_needs_no_select_over_the_matrices():
+@pytest.mark.parametrize("lanes", [(5,), (2, 5)])
+def test_lockstep_needs_no_select_over_the_matrices(lanes):
     """Under `vmap` the loop's condition must not depend on the neuron: else each step copies each matrix."""
 
     def loops(jaxpr):
@@ -220,8 +221,10 @@ def test_lockstep_needs_no_select_over_the_matrices():
             for inner in jaxprs_in_params(eqn.params):
                 yield from loops(inner)
 
-    shapes = jax.ShapeDtypeStruct((5, 8, 8), "f4"), jax.ShapeDtypeStruct((5, 8), "bool")
-    jaxpr = jax.make_jaxpr(jax.vmap(average_linkage))(*shapes)
+    linkage = average_linkage
+    for _ in lanes:
+        linkage = jax.vmap(linkage)
+    jaxpr = jax.make_jaxpr(linkage)(jnp.zeros((*lanes, 8, 8)), jnp.zeros((*lanes, 8), bool))
     (loop,) = loops(jaxpr.jaxpr)
     (condition,) = loop.params["cond_jaxpr"].out_avals
     assert condition.shape == ()
@@ -232,4 +235,4 @@ def test_lockstep_needs_no_select_over_the_matrices():
         for out in eqn.outvars
     ]
     assert selected, "the body has selects over rows"
-    assert (5, 8, 8) not in selected
+    assert (*lanes, 8, 8) not in selected

@@ -76,8 +76,8 @@ def test_merging_buffers_of_two_sizes():
 
 
 def test_nan_and_masked_are_never_kept():
-    stream = [(np.nan, 0, 0), (-np.inf, 1, 0), (-5.0, 2, 0), (np.inf, 3, 0)]
-    assert as_list(feed(empty_top_examples(3), stream, (4,))) == [
+    stream = [(np.nan, 0, 0), (-np.inf, -7, -7), (-np.inf, 1, 0), (-5.0, 2, 0), (np.inf, 3, 0)]
+    assert as_list(feed(empty_top_examples(3), stream, (5,))) == [
         (np.inf, 3, 0),
         (-5.0, 2, 0),
         (-np.inf, -1, -1),

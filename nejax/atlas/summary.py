@@ -1,0 +1,156 @@
+"""What a person reads when an atlas is finished."""
+
+import numpy as np
+
+from nejax.atlas.atlas import Atlas, Neuron
+from nejax.atlas.entries import Feature, beginning, counted, ending
+
+MIN_EXAMPLES, MIN_IN_FEATURE = 20, 3
+"""Only neurons with so many examples are ranked, and the most polysemantic must have two features of so many."""
+
+N_RANKED, N_SPELLED, N_SNIPPETS = 5, 3, 3
+"""How many neurons are listed, how many of them with text, and with how many snippets a feature."""
+
+_WIDTH, _BEFORE = 100, 42
+"""Columns of the terminal, and of those for the text before a peak."""
+
+Table = dict[str, np.ndarray]
+
+
+def summarize(atlas: Atlas) -> str:
+    """Describe an atlas in text for a terminal of 100 columns.
+
+    What it was made of, how its layers differ, its most and its least polysemantic neurons with examples of their
+    features, where its files are, and how to go on.
+    """
+    neurons, features = atlas.neurons_table(), atlas.features_table()
+    floor = f"of the neurons with {_floor(atlas)} examples or more"
+    most, least = _most_polysemantic(atlas, neurons, features), _least_polysemantic(atlas, neurons)
+    return "\n\n".join(
+        [
+            _overview(atlas, neurons, features),
+            _layers(atlas, neurons),
+            _listing(
+                f"Most polysemantic: highest mean distance between examples, {floor}\n"
+                f"and two features of {MIN_IN_FEATURE} or more",
+                most,
+            ),
+            _listing(f"Least polysemantic: lowest mean distance between examples, {floor}", least),
+            _files(atlas, (most + least)[:1]),
+        ]
+    )
+
+
+def _overview(atlas: Atlas, neurons: Table, features: Table) -> str:
+    settings, stages = atlas.manifest["settings"], atlas.manifest["stages"]
+    alive = neurons["n_examples"] > 0
+    n_dead = f"{(~alive).sum():,}" if (~alive).any() else "none"
+    heights = neurons["height"][alive]
+    origin = "as set" if settings["height"] else "calibrated for each neuron"
+    linkage = {"average": "average linkage", "components": "connected components"}[settings["clustering"]]
+    large = int((features["n_examples"] >= MIN_IN_FEATURE).sum())
+    lines = {
+        "model": f"{settings['model']} ({settings['input_weights']} input weights, {settings['precision']}): "
+        f"{counted(atlas.n_layers, 'layer')} of {counted(atlas.d_mlp, 'neuron')}",
+        "corpus": f"{settings['corpus']}: {counted(stages['tokens']['tokens'], 'token')} in "
+        f"{counted(atlas.n_sequences, 'sequence')} from {counted(stages['tokens']['documents_read'], 'document')}",
+        "neurons": f"{atlas.n_neurons:,}, {n_dead} of them dead (never firing in this corpus)",
+        "examples": f"{neurons['n_examples'].sum():,}, median {_median(neurons['n_examples'][alive], '.0f')} a neuron",
+        "features": f"{len(features['id']):,}, median {_median(neurons['n_features'][alive], '.0f')} a neuron; "
+        f"{large:,} of them have at least {MIN_IN_FEATURE} examples",
+        "height": f"{linkage} cut at a cosine distance of {_median(heights)} (median), {origin}",
+    }
+    return "Atlas\n" + "\n".join(f"  {name:<9} {line}" for name, line in lines.items())
+
+
+def _layers(atlas: Atlas, neurons: Table) -> str:
+    """A table with a line a layer."""
+    head = "  layer    dead  examples  features  mean distance  within  between features  height  fires at"
+    lines = ["Layers (medians over the neurons that are not dead)", head]
+    for layer in range(atlas.n_layers):
+        here = neurons["layer"] == layer
+        alive = {name: column[here & (neurons["n_examples"] > 0)] for name, column in neurons.items()}
+        lines.append(
+            f"{layer:>7}{(here.sum() - len(alive['id'])):>8,}"
+            f"{_median(alive['n_examples'], '.0f'):>10}{_median(alive['n_features'], '.0f'):>10}"
+            f"{_median(alive['mean_distance']):>15}{_median(alive['intra_cluster_distance']):>8}"
+            f"{_median(alive['inter_cluster_distance']):>18}{_median(alive['height']):>8}"
+            f"{_median(alive['firing_rate'], '.1%'):>10}"
+        )
+    return "\n".join(lines)
+
+
+def _most_polysemantic(atlas: Atlas, neurons: Table, features: Table) -> list[Neuron]:
+    """Those with the highest mean distance between examples."""
+    large = features["neuron_id"][features["n_examples"] >= MIN_IN_FEATURE]
+    has_two = np.bincount(large, minlength=atlas.n_neurons) >= 2
+    return _first(atlas, -neurons["mean_distance"], (neurons["n_examples"] >= _floor(atlas)) & has_two)
+
+
+def _least_polysemantic(atlas: Atlas, neurons: Table) -> list[Neuron]:
+    """Those with the lowest mean distance between examples."""
+    return _first(atlas, neurons["mean_distance"], neurons["n_examples"] >= _floor(atlas))
+
+
+def _first(atlas: Atlas, values: np.ndarray, candidate: np.ndarray) -> list[Neuron]:
+    """The candidates with the lowest values."""
+    ids = np.flatnonzero(candidate)
+    ids = ids[np.argsort(values[ids], kind="stable")][:N_RANKED]
+    return [atlas.neuron(*divmod(int(neuron_id), atlas.d_mlp)) for neuron_id in ids]
+
+
+def _floor(atlas: Atlas) -> int:
+    """Fewest examples of a neuron that is ranked; fewer than usual in an atlas of few examples a neuron."""
+    return max(2, min(MIN_EXAMPLES, atlas.manifest["settings"]["examples"] // 2))
+
+
+def _listing(title: str, neurons: list[Neuron]) -> str:
+    """Neurons with a line each, the first ones with text of their two largest features."""
+    blocks = [[_headline(neuron)] for neuron in neurons]
+    for block, neuron in zip(blocks[:N_SPELLED], neurons, strict=False):
+        block += [line for feature in neuron.features[:2] for line in _spelled(feature)]
+    spelled = ["\n".join(block) for block in blocks[:N_SPELLED]]
+    rest = "\n".join(line for block in blocks[N_SPELLED:] for line in block)
+    return "\n\n".join([title, *spelled, *([rest] if rest else [])] if blocks else [title, "  none"])
+
+
+def _headline(neuron: Neuron) -> str:
+    return (
+        f"  layer {neuron.layer}, neuron {neuron.index}: mean distance {neuron.mean_distance:.2f}, "
+        f"{counted(neuron.n_examples, 'example')} in {counted(neuron.n_features, 'feature')}"
+    )
+
+
+def _spelled(feature: Feature) -> list[str]:
+    """A feature's central example and its strongest, no text twice, one below the other by their peaks."""
+    candidates = [example.around_peak() for example in (feature.central, *feature.examples)]
+    name, lines = f"feature {feature.index} ({feature.n_examples})", []
+    for before, peak, after in list(dict.fromkeys(candidates))[:N_SNIPPETS]:
+        line = f"    {name:<17} {ending(before, _BEFORE):>{_BEFORE}}[[{peak}]]{after}"
+        lines.append(beginning(line.rstrip(), _WIDTH))
+        name = ""
+    return lines
+
+
+def _files(atlas: Atlas, interesting: list[Neuron]) -> str:
+    """Where everything is, and what to do with it."""
+    layer, index = (interesting[0].layer, interesting[0].index) if interesting else (0, 0)
+    files = sorted(atlas.path.iterdir())
+    size = sum(file.stat().st_size for file in atlas.path.rglob("*") if file.is_file())
+    return "\n".join(
+        [
+            f"Files in {atlas.path} ({size / 1e6:,.1f} MB)",
+            f"  {', '.join(file.name for file in files)}",
+            "",
+            "Next, in Python",
+            "  import nejax, pandas",
+            f"  atlas = nejax.open_atlas({str(atlas.path)!r})",
+            f"  print(atlas.neuron({layer}, {index}))",
+            "  pandas.DataFrame(atlas.neurons_table()).sort_values('mean_distance')",
+        ]
+    )
+
+
+def _median(values: np.ndarray, form: str = ".2f") -> str:
+    values = values[~np.isnan(values)]
+    return format(float(np.median(values)), form) if len(values) else "-"
