@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from nejax.atlas.entries import Example, Feature, counted
 from nejax.atlas.files import AtlasFiles
 from nejax.atlas.schema import DATABASE, FOLDER, TOKENIZER
+from nejax.atlas.texts import text_at
 from nejax.errors import UserError
 from nejax.models.tokens import decode_pieces, token_bytes
 from nejax.neuron.average_linkage import Linkage, cut
@@ -181,6 +182,7 @@ class Atlas:
         tokens = self.tokens(sequence)
         start, stop = max(position - self.window_before, 0), position + self.window_after + 1
         peak = position - start
+        pieces = decode_pieces(tokens.tolist(), self._token_bytes)
         inside = slice(self.window_before - peak, self.window_before - peak + len(tokens[start:stop]))
         return Example(
             sequence=sequence,
@@ -190,7 +192,8 @@ class Atlas:
             cohesion=math.nan if cohesion is None else cohesion,
             document=self.document(sequence),
             tokens=tokens[start:stop],
-            pieces=self.pieces(sequence)[start:stop],
+            pieces=pieces[start:stop],
+            peak_text=text_at(tokens, position, self._token_bytes),
             activations=window[inside].astype(np.float32),
             peak=peak,
         )

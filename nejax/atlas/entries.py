@@ -34,6 +34,8 @@ class Example:
     """[n_tokens] float32: of the neuron at each token (stored as float16, so within 0.05% of the model's)."""
     peak: int
     """Index of the peak in the window."""
+    peak_text: str
+    """All characters that the peak's token has a part of: its own text, but for characters that straddle tokens."""
 
     @property
     def text(self) -> str:
@@ -59,12 +61,12 @@ class Example:
         before it; a peak inside a character is the whole character; a long peak is cut.
         """
         starts_with_bos = self.peak == self.position
-        completed = next((i for i in range(self.peak, len(self.pieces)) if self.pieces[i]), self.peak)
-        before = "".join(self.pieces[starts_with_bos:completed])
-        peak = self.pieces[completed]
+        before, after = "".join(self.pieces[starts_with_bos : self.peak]), "".join(self.pieces[self.peak :])
+        # The characters at the peak are with the tokens that complete them.
+        peak = self.peak_text if after.startswith(self.peak_text) else self.pieces[self.peak]
+        after = after[len(peak) :]
         if peak.startswith(" ") and len(peak) > 1:
             before, peak = before + " ", peak[1:]
-        after = "".join(self.pieces[completed + 1 :])
         return _visible(before), beginning(_visible(peak), _LONGEST_PEAK), _visible(after)
 
     def __repr__(self) -> str:

@@ -97,13 +97,14 @@ def _features(atlas: Atlas) -> Figure:
 
     known = ~np.isnan(neurons["mean_distance"] + neurons["height"])
     height, mean = neurons["height"][known], neurons["mean_distance"][known]
-    drawn = distances.hexbin(height, mean, gridsize=40, bins="log", cmap="cividis", mincnt=1, linewidths=0.1)
-    middle = np.median(height) if len(height) else 0
-    distances.axline((middle, middle), slope=1, color=ORANGE, linewidth=1.4, linestyle="--", label="equal")
     distances.set(title="Mean distance and height", xlabel="height of the cut", ylabel="mean distance of examples")
-    distances.legend(**below)
+    if known.any():
+        drawn = distances.hexbin(height, mean, gridsize=40, bins="log", cmap="cividis", mincnt=1, linewidths=0.1)
+        figure.colorbar(drawn, ax=distances, label="neurons")
+        middle = np.median(height)
+        distances.axline((middle, middle), slope=1, color=ORANGE, linewidth=1.4, linestyle="--", label="equal")
+        distances.legend(**below)
     _plain(distances)
-    figure.colorbar(drawn, ax=distances, label="neurons")
 
     _title(figure, atlas, f"{len(features['id']):,} features")
     return figure
@@ -117,7 +118,7 @@ def _spread(axes: Axes, layer: np.ndarray, values: np.ndarray, n_layers: int, pa
         if len(here):
             low, first, middle, third, high = np.quantile(here, [0.05, 0.25, 0.5, 0.75, 0.95])
             axes.plot([i, i], [low, high], **_LINE)
-            axes.plot([i, i], [first, third], **_BAR)
+            axes.plot([i, i], [first, third], **_BAR | {"linewidth": min(7, 150 / n_layers)})
             axes.plot(i, middle, **_DOT)
     axes.set(title=panel.title, ylabel=panel.unit, xlim=(-0.6, n_layers - 0.4))
     axes.set_xticks(range(0, n_layers, -(-n_layers // 12)))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from nejax.models.tokens import decode_pieces
+from nejax.atlas.texts import TextsAt
 from nejax.neuron.moments import shape_of
 from nejax.neuron.polysemanticity import Polysemanticity
 from nejax.pipeline.collect import Collection
@@ -22,15 +22,6 @@ Columns = dict[str, np.ndarray]
 _DISTANCES = [name for name in Polysemanticity._fields if name.endswith("distance")]
 
 
-class PeakTexts(NamedTuple):
-    """The text at every position of the corpus: its token's, or the character that the token is a part of."""
-
-    number: np.ndarray
-    """[n_sequences, seq_len] int32: which of the texts; 0 at padding."""
-    texts: list[str]
-    """All different texts."""
-
-
 class LayerTables(NamedTuple):
     """A layer's rows of three tables."""
 
@@ -39,30 +30,12 @@ class LayerTables(NamedTuple):
     examples: Columns
 
 
-def peak_texts(tokens: np.ndarray, length: np.ndarray, table: Sequence[bytes]) -> PeakTexts:
-    """Spell every position of the corpus.
-
-    Args:
-        tokens: [n_sequences, seq_len].
-        length: [n_sequences] how many tokens are real.
-        table: from `nejax.models.tokens.token_bytes`.
-    """
-    known: dict[str, int] = {}
-    number = np.zeros(tokens.shape, np.int32)
-    for row, n, numbers in zip(tokens, length, number, strict=True):
-        pieces = decode_pieces(row[:n].tolist(), table)
-        for i in reversed(range(n - 1)):
-            pieces[i] = pieces[i] or pieces[i + 1]  # a later token completes the character
-        numbers[:n] = [known.setdefault(piece, len(known)) for piece in pieces]
-    return PeakTexts(number, list(known))
-
-
 def layer_tables(
     layer: int,
     found: Store,
     chosen: Store,
     collection: Collection,
-    texts: PeakTexts,
+    texts: TextsAt,
     first_feature: int,
     first_example: int,
 ) -> LayerTables:
@@ -114,7 +87,7 @@ def _activity(layer: int, collection: Collection) -> Columns:
     }
 
 
-def _features(found: Store, neurons: Columns, examples: Columns, texts: PeakTexts, first_feature: int) -> Columns:
+def _features(found: Store, neurons: Columns, examples: Columns, texts: TextsAt, first_feature: int) -> Columns:
     """A layer's rows of the table of features."""
     neuron, feature = np.nonzero(found["central"] >= 0)
     n = len(neuron)

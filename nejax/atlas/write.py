@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, SCHEMA, TOKENIZER
-from nejax.atlas.tables import Columns, PeakTexts, layer_tables, peak_texts
+from nejax.atlas.tables import Columns, layer_tables
+from nejax.atlas.texts import TextsAt, texts_at
 from nejax.models.tokens import token_bytes
 from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
 from nejax.pipeline.stages import Run
@@ -41,7 +42,7 @@ def write_atlas(run: Run) -> Path:
     partial = path.with_name(f"{FOLDER}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with stop_on_full_disk(run.directory.path), _database_says_full_disk():
+        with stop_on_full_disk(run.directory.path), _as_system_error():
             partial.mkdir()
             facts = _write_files(run, partial)
             shutil.rmtree(path, ignore_errors=True)
@@ -64,7 +65,7 @@ def _write_files(run: Run, folder: Path) -> dict[str, Any]:
         arrays = {name: stack.enter_context(_ArrayFile(folder / f"{name}.npy")) for name in ARRAYS}
         tokens, chosen = run.tokens(), run.inputs()
         _write_corpus(tokens, database, arrays)
-        texts = peak_texts(tokens["tokens"], tokens["length"], token_bytes(tokenizer))
+        texts = texts_at(tokens["tokens"], tokens["length"], token_bytes(tokenizer))
         counts = _write_layers(run, chosen, texts, database, arrays)
         _write_meta(run.directory.manifest, chosen, counts, database)
         database.execute("COMMIT")
@@ -80,7 +81,7 @@ def _write_corpus(tokens: Store, database: sqlite3.Connection, arrays: Mapping[s
 
 
 def _write_layers(
-    run: Run, chosen: Store, texts: PeakTexts, database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
+    run: Run, chosen: Store, texts: TextsAt, database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
 ) -> dict[str, int]:
     """Write what there is of every layer's neurons; return how many there are of what."""
     collection = run.collection()
@@ -165,11 +166,13 @@ class _ArrayFile:
 
 
 @contextlib.contextmanager
-def _database_says_full_disk() -> Iterator[None]:
-    """SQLite has an error of its own for a full disk; raise the system's instead."""
+def _as_system_error() -> Iterator[None]:
+    """SQLite and the tokenizers library have errors of their own for a full disk; raise the system's instead."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+    except Exception as error:
+        by_database = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        by_tokenizer = type(error) is Exception and "No space left" in str(error)
+        if not by_database and not by_tokenizer:
             raise
         raise OSError(errno.ENOSPC, str(error)) from error

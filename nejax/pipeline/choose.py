@@ -56,7 +56,7 @@ def choose_examples(
         activation, sequence, position = (np.asarray(field[layer]) for field in best)
         fires = (sequence >= 0) & (activation > 0)
         if selection == "fraction":
-            fires &= activation > min_fraction * activation[:, :1]
+            fires &= activation > min_fraction * np.maximum(activation[:, :1], 0)
         candidate = fires & (_rank_among_repeats(_contexts(tokens, sequence, position), fires) < max_repeats)
         n_repeats += int(fires.sum() - candidate.sum())
         order, there = _spread(candidate, n_examples) if selection == "quantiles" else _first(candidate, n_examples)

@@ -59,7 +59,15 @@ def calibrated_height(
 
     Returns:
         The quantile of the distances over all pairs, linearly interpolated.
+
+    Raises:
+        UserError: fewer than two inputs have no distance.
     """
+    if reference.shape[0] < 2:
+        raise UserError(
+            f"the cut height cannot be calibrated: the corpus has {reference.shape[0]} positions that can be a peak, "
+            "expected at least 2; use a longer corpus, or give --height"
+        )
     distances = embedding_distances(reference, w)
     upper = np.triu_indices(reference.shape[0], 1)
     return jnp.quantile(distances[upper], quantile)
@@ -141,7 +149,7 @@ class LayerClusterer:
         @jax.jit
         def chunk(inputs: Array, reference: Array, rows: Array, w: Array) -> Clustered:
             # On CPU one neuron at a time keeps its matrices in cache; accelerators want them side by side.
-            batch = None if on_cpu else self.chunk
+            batch = None if on_cpu else len(rows)
             return lax.map(partial(one, inputs=inputs, reference=reference), (rows, w), batch_size=batch)
 
         self._chunk = chunk
@@ -164,10 +172,12 @@ class LayerClusterer:
         n_neurons = len(input_of)
         padded = jnp.asarray(np.pad(inputs, ((0, self.n_inputs - len(inputs)), (0, 0))))
         w = jnp.asarray(w_in).T
+        n_chunks = -(-n_neurons // self.chunk)
+        size = -(-n_neurons // n_chunks)  # chunks of about one size need the fewest rows to fill the last one up
         parts, directions = [], []
-        for start in range(0, n_neurons, self.chunk):
-            stop = min(start + self.chunk, n_neurons)
-            missing = self.chunk - (stop - start)
+        for start in range(0, n_neurons, size):
+            stop = min(start + size, n_neurons)
+            missing = size - (stop - start)
             rows = jnp.asarray(np.pad(input_of[start:stop], ((0, missing), (0, 0)), constant_values=-1))
             found = self._chunk(padded, jnp.asarray(reference), rows, jnp.pad(w[start:stop], ((0, missing), (0, 0))))
             found = jax.tree.map(lambda leaf: np.asarray(leaf)[: stop - start], found)  # noqa: B023

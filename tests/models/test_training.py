@@ -1,6 +1,5 @@
 """The losses of a language model against NumPy float64, and the step that minimises any loss."""
 
-import functools
 import math
 
 import jax
@@ -42,7 +41,7 @@ def expected_losses(logits: np.ndarray, tokens: np.ndarray, length: np.ndarray) 
 
 def test_next_token_losses(scored):
     logits, tokens = scored
-    losses = next_token_losses(jnp.asarray(logits), jnp.asarray(tokens), jnp.asarray(LENGTH))
+    losses = jax.jit(next_token_losses)(jnp.asarray(logits), jnp.asarray(tokens), jnp.asarray(LENGTH))
     expected = expected_losses(logits, tokens, LENGTH)
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
     assert not np.any(losses[1, 3:]) and not np.any(losses[2]) and np.all(expected[0] > 0)
@@ -50,21 +49,21 @@ def test_next_token_losses(scored):
 
 def test_the_loss_is_the_mean_over_predicted_tokens_of_all_rows(scored):
     logits, tokens = scored
-    loss = language_model_loss(jnp.asarray(logits), jnp.asarray(tokens), jnp.asarray(LENGTH))
+    loss = jax.jit(language_model_loss)(jnp.asarray(logits), jnp.asarray(tokens), jnp.asarray(LENGTH))
     expected = expected_losses(logits, tokens, LENGTH).sum() / (5 + 3 + 0)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_a_model_that_knows_nothing_needs_log2_of_the_vocabulary_in_bits(scored):
     _, tokens = scored
-    loss = language_model_loss(jnp.full((3, 6, 11), 7.0), jnp.asarray(tokens), jnp.asarray(LENGTH))
+    loss = jax.jit(language_model_loss)(jnp.full((3, 6, 11), 7.0), jnp.asarray(tokens), jnp.asarray(LENGTH))
     np.testing.assert_allclose(loss / math.log(2), math.log2(11), rtol=1e-6)
 
 
 def test_padding_has_no_part_in_the_loss_or_its_gradient(scored):
     logits, tokens = scored
     padded = np.arange(6) >= LENGTH[:, None]
-    loss = jax.value_and_grad(language_model_loss)
+    loss = jax.jit(jax.value_and_grad(language_model_loss))
     value, gradient = loss(jnp.asarray(logits), jnp.asarray(tokens), jnp.asarray(LENGTH))
     other = jnp.asarray(np.where(padded, (tokens + 1) % 11, tokens))
     assert loss(jnp.asarray(logits), other, jnp.asarray(LENGTH))[0] == value
@@ -83,8 +82,9 @@ def test_a_step_is_that_of_plain_gradient_descent():
     assert state.step == 1
 
 
-def train(tmp_path_factory, n_steps: int) -> tuple[TrainState, list[float]]:
-    """A tiny GPT-2 learns one batch by heart."""
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    """A function that teaches a tiny GPT-2 one batch by heart, and returns its last state and all losses."""
     graph, params = nnx.split(load_gpt2(write_model(tmp_path_factory.mktemp("model"))))
     tokens = jnp.asarray(np.random.default_rng(3).integers(0, VOCAB, (4, 12)))
     length = jnp.array([12, 12, 7, 2])
@@ -92,28 +92,24 @@ def train(tmp_path_factory, n_steps: int) -> tuple[TrainState, list[float]]:
     def loss(params: nnx.State, batch: jax.Array) -> jax.Array:
         return language_model_loss(nnx.merge(graph, params)(batch)[0], batch, length)
 
-    optimizer = optax.adamw(warmup_cosine(3e-2, n_steps, 2))
-    step, state, losses = make_train_step(loss, optimizer), init_train_state(params, optimizer), []
-    for _ in range(n_steps):
-        state, metrics = step(state, tokens)
-        losses.append(float(metrics["loss"]))
-    return state, losses
+    optimizer = optax.adamw(warmup_cosine(3e-2, 30, 2))
+    step = make_train_step(loss, optimizer)
+
+    def run() -> tuple[TrainState, list[float]]:
+        state, losses = init_train_state(jax.tree.map(jnp.copy, params), optimizer), []
+        for _ in range(30):
+            state, metrics = step(state, tokens)
+            losses.append(float(metrics["loss"]))
+        return state, losses
+
+    return run
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return functools.partial(train, tmp_path_factory), train(tmp_path_factory, 30)
-
-
-def test_training_learns(trained):
-    _, (state, losses) = trained
+def test_training_learns_and_does_so_again_bit_by_bit(train):
+    state, losses = train()
     assert state.step == 30
     assert losses[-1] < 0.5 * losses[0]
-
-
-def test_training_again_is_the_same_bit_by_bit(trained):
-    again, (state, losses) = trained
-    other, other_losses = again(30)
+    other, other_losses = train()
     assert losses == other_losses
     jax.tree.map(np.testing.assert_array_equal, state, other)
 

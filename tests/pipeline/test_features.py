@@ -1,0 +1,261 @@
+"""Features of a layer against SciPy and NumPy in float64, one neuron at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from neuron.distance_cases import same_partition
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse.csgraph import connected_components as scipy_components
+
+from nejax.errors import UserError
+from nejax.neuron.polysemanticity import Polysemanticity
+from nejax.pipeline import features as features_module
+from nejax.pipeline.features import (
+    HEIGHT_QUANTILE,
+    Clustered,
+    LayerClusterer,
+    calibrated_height,
+    check_height,
+    largest_first,
+)
+
+D, N_NEURONS, N_EXAMPLES, N_INPUTS, N_REFERENCE = 16, 11, 14, 70, 24
+DEAD, ALONE = 4, 6
+"""A neuron without examples, and one with a single one."""
+
+
+class Layer:
+    """Inputs in a few loose groups, weights, and which inputs each neuron's examples have."""
+
+    def __init__(self, seed: int, n_inputs: int = N_INPUTS):
+        rng = np.random.default_rng(seed)
+        centres = 2 * rng.normal(size=(5, D))
+        self.inputs = (centres[rng.integers(0, 5, n_inputs)] + rng.normal(size=(n_inputs, D))).astype("f4")
+        self.reference = (centres[rng.integers(0, 5, N_REFERENCE)] + rng.normal(size=(N_REFERENCE, D))).astype("f4")
+        self.w_in = rng.normal(size=(D, N_NEURONS)).astype("f4")
+        self.input_of = np.full((N_NEURONS, N_EXAMPLES), -1, np.int32)
+        for neuron, n in enumerate(rng.integers(2, N_EXAMPLES + 1, N_NEURONS)):
+            n = {DEAD: 0, ALONE: 1}.get(neuron, n)
+            self.input_of[neuron, :n] = rng.permutation(n_inputs)[:n]
+
+    def embeddings(self, neuron: int) -> np.ndarray:
+        """Float64, of the examples there are, at length 1."""
+        rows = self.input_of[neuron][self.input_of[neuron] >= 0]
+        return unit(self.inputs[rows].astype(np.float64) * self.w_in[:, neuron])
+
+    def reference_distances(self, neuron: int) -> np.ndarray:
+        """Float64, over all pairs."""
+        e = unit(self.reference.astype(np.float64) * self.w_in[:, neuron])
+        return np.array([1 - e[i] @ e[j] for i in range(len(e)) for j in range(i)])
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def clusterer(layer: Layer, clustering="average", height: float | None = None, n_inputs: int = N_INPUTS):
+    return LayerClusterer(n_inputs=n_inputs, n_examples=N_EXAMPLES, d_model=D, clustering=clustering, height=height)
+
+
+@pytest.fixture(scope="module")
+def layer() -> Layer:
+    return Layer(0)
+
+
+@pytest.fixture(scope="module")
+def calibrated(layer) -> tuple[Clustered, np.ndarray]:
+    return clusterer(layer)(layer.inputs, layer.input_of, layer.reference, layer.w_in)
+
+
+def partition(distances: np.ndarray, height: float, clustering: str) -> np.ndarray:
+    """By SciPy; fails where the height is so near a merge that float32 could decide otherwise."""
+    n = len(distances)
+    if n < 2:
+        return np.zeros(n, int)
+    assert np.abs(distances[np.triu_indices(n, 1)] - height).min() > 1e-6
+    if clustering == "components":
+        return scipy_components(distances <= height)[1]
+    z = linkage(distances[np.triu_indices(n, 1)], "average")
+    assert np.abs(z[:, 2] - height).min() > 1e-6
+    return fcluster(z, height, "distance")
+
+
+def measures(distances: np.ndarray, labels: np.ndarray) -> Polysemanticity:
+    """Pair by pair."""
+    pairs = [(distances[i, j], labels[i] == labels[j]) for j in range(len(labels)) for i in range(j)]
+
+    def mean(values: list[float]) -> float:
+        return float(np.mean(values)) if values else np.nan
+
+    return Polysemanticity(
+        max((d for d, _ in pairs), default=np.nan),
+        mean([d for d, _ in pairs]),
+        mean([d for d, same in pairs if same]),
+        mean([d for d, same in pairs if not same]),
+        len(labels),
+        len(set(labels.tolist())),
+    )
+
+
+def assert_is_oracle(found: Clustered, directions: np.ndarray, layer: Layer, clustering="average", height=None):
+    """Every neuron: partition, names of clusters, measures, cohesion, centres and directions."""
+    assert found.directions.shape == (N_NEURONS, 0, 0)
+    row = 0
+    for neuron in range(N_NEURONS):
+        e = layer.embeddings(neuron)
+        n, distances = len(e), 1 - e @ e.T
+        np.fill_diagonal(distances, 0)
+        wanted = height or np.quantile(layer.reference_distances(neuron), HEIGHT_QUANTILE)
+        np.testing.assert_allclose(found.height[neuron], wanted, rtol=1e-5)
+        label = found.label[neuron, :n]
+        assert (found.label[neuron, n:] == -1).all() and np.isnan(found.cohesion[neuron, n:]).all()
+        assert found.linkage.n_merges[neuron] == max(n - 1, 0)
+        assert same_partition(label, partition(distances, float(wanted), clustering))
+        names, sizes = np.unique(label, return_counts=True)
+        assert names.tolist() == list(range(len(names)))
+        first = [int(np.flatnonzero(label == c)[0]) for c in names]
+        order = sorted(names, key=lambda c: (-sizes[c], first[c]))
+        assert order == names.tolist(), "the largest is 0, ties to the one with the strongest example"
+        for name, got, expected in zip(
+            Polysemanticity._fields, found.measures, measures(distances, label), strict=True
+        ):
+            np.testing.assert_allclose(got[neuron], expected, rtol=1e-5, err_msg=name)
+        assert (found.central[neuron, len(names) :] == -1).all()
+        for c in names:
+            members = np.flatnonzero(label == c)
+            inside = 1 - distances[np.ix_(members, members)]
+            means = (inside.sum(axis=1) - 1) / max(len(members) - 1, 1)
+            if len(members) > 1:
+                np.testing.assert_allclose(found.cohesion[neuron, members], means, rtol=1e-5, atol=1e-6)
+            else:
+                assert np.isnan(found.cohesion[neuron, members]).all()
+            # A pair ties by nature, and the stronger example, which comes first, stands for it.
+            best = members[np.flatnonzero(means >= means.max() - 1e-12)[0]]
+            assert found.central[neuron, c] == best
+            np.testing.assert_allclose(directions[row], unit(e[members].mean(axis=0)), rtol=1e-5, atol=1e-6)
+            row += 1
+    assert directions.shape == (row, D) and directions.dtype == np.float32
+
+
+def test_calibrated_average_linkage(calibrated, layer):
+    found, directions = calibrated
+    assert_is_oracle(found, directions, layer)
+    sizes = [np.bincount(label[label >= 0]) for label in found.label if (label >= 0).any()]
+    assert max(map(len, sizes)) > 2 and max(size.max() for size in sizes) > 2, "there must be something to cluster"
+
+
+@pytest.mark.parametrize(("clustering", "height"), [("components", 0.5), ("average", 0.9)])
+def test_a_height_for_all_neurons(clustering, height, layer):
+    found, directions = clusterer(layer, clustering, height)(layer.inputs, layer.input_of, layer.reference, layer.w_in)
+    assert_is_oracle(found, directions, layer, clustering, height)
+
+
+def test_the_dendrogram_is_that_of_scipy_whatever_the_clustering(calibrated, layer):
+    found, _ = calibrated
+    for neuron in range(N_NEURONS):
+        e = layer.embeddings(neuron)
+        n = len(e)
+        if n < 2:
+            continue
+        z = linkage((1 - e @ e.T)[np.triu_indices(n, 1)], "average")
+        merges = found.linkage.merges[neuron]
+        np.testing.assert_allclose(merges[: n - 1, 2:], z[:, 2:], rtol=1e-5, atol=1e-6)
+        assert (merges[n - 1 :, :2] == -1).all() and np.isinf(merges[n - 1 :, 2]).all()
+
+
+def test_a_dead_neuron_has_no_feature_and_a_single_example_is_one(calibrated):
+    found, _ = calibrated
+    assert (found.label[DEAD] == -1).all() and (found.central[DEAD] == -1).all()
+    assert found.measures.n_examples[DEAD] == found.measures.n_clusters[DEAD] == 0
+    assert found.label[ALONE].tolist() == [0] + [-1] * (N_EXAMPLES - 1) and found.central[ALONE, 0] == 0
+    for measure in found.measures[:4]:
+        assert np.isnan(measure[[DEAD, ALONE]]).all()
+
+
+@pytest.mark.parametrize("per_chunk", [1, 4, N_NEURONS])
+def test_chunks_do_not_matter(per_chunk, calibrated, layer, monkeypatch):
+    """Eleven neurons, four at a time, leave a chunk that is not full."""
+    monkeypatch.setattr(features_module, "_CHUNK_BYTES", per_chunk * 4 * N_EXAMPLES * (3 * D + 4 * N_EXAMPLES))
+    small = clusterer(layer)
+    assert small.chunk == per_chunk
+    found, directions = small(layer.inputs, layer.input_of, layer.reference, layer.w_in)
+    whole, whole_directions = calibrated
+    for got, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(directions, whole_directions, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_of_dead_neurons(layer):
+    found, directions = clusterer(layer)(layer.inputs, np.full_like(layer.input_of, -1), layer.reference, layer.w_in)
+    assert (found.label == -1).all() and (found.measures.n_examples == 0).all() and directions.shape == (0, D)
+
+
+def test_one_compilation_serves_layers_of_any_number_of_inputs(layer, monkeypatch):
+    calls = []
+    cluster_neuron = features_module.cluster_neuron
+    monkeypatch.setattr(
+        features_module, "cluster_neuron", lambda *args, **options: calls.append(1) or cluster_neuron(*args, **options)
+    )
+    split = clusterer(layer)
+    split(layer.inputs, layer.input_of, layer.reference, layer.w_in)
+    n_traced = len(calls)
+    assert n_traced >= 1
+    other = Layer(5, n_inputs=31)
+    found, directions = split(other.inputs, other.input_of, other.reference, other.w_in)
+    assert len(calls) == n_traced
+    assert_is_oracle(found, directions, other)
+
+
+def test_half_precision_weights_are_used_as_float32(layer):
+    w_in = jnp.asarray(layer.w_in, jnp.bfloat16)
+    found, directions = clusterer(layer, height=0.9)(layer.inputs, layer.input_of, layer.reference, w_in)
+    rounded = Layer(0)
+    rounded.w_in = np.asarray(w_in.astype(jnp.float32))
+    assert_is_oracle(found, directions, rounded, height=0.9)
+
+
+# --- heights
+
+
+@pytest.mark.parametrize("quantile", [0.01, 0.05, 0.5, 0.99])
+def test_the_calibrated_height_is_a_quantile_of_the_reference_distances(quantile, layer):
+    for neuron in (0, 5):
+        found = calibrated_height(layer.reference, layer.w_in[:, neuron], quantile)
+        np.testing.assert_allclose(found, np.quantile(layer.reference_distances(neuron), quantile), rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_reference", [0, 1])
+def test_without_a_pair_of_reference_inputs_there_is_nothing_to_calibrate_by(n_reference, layer):
+    with pytest.raises(UserError, match=f"{n_reference} .*--height"):
+        calibrated_height(layer.reference[:n_reference], layer.w_in[:, 0], 0.05)
+
+
+@pytest.mark.parametrize("height", [0, -1, 2.1, float("nan"), float("inf"), -0.0])
+def test_heights_that_no_distance_has_are_refused(height):
+    with pytest.raises(UserError, match=r"height .* is outside \(0, 2\]"):
+        check_height(height)
+    with pytest.raises(UserError):
+        LayerClusterer(n_inputs=1, n_examples=2, d_model=3, clustering="average", height=height)
+
+
+@pytest.mark.parametrize("height", [None, 1e-6, 0.05, 2, 2.0])
+def test_other_heights_are_not(height):
+    check_height(height)
+
+
+# --- names of clusters
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([0, 1, 1, 2, 2, 2], [2, 1, 1, 0, 0, 0]),
+        ([0, 1, 0, 1], [0, 1, 0, 1]),  # equally large: the first comes first
+        ([-1, 0, -1, 1, 1], [-1, 1, -1, 0, 0]),
+        ([-1, -1, -1], [-1, -1, -1]),
+        ([0], [0]),
+    ],
+)
+def test_largest_first(labels, expected):
+    assert largest_first(jnp.array(labels)).tolist() == expected
