@@ -113,12 +113,13 @@ def _features(atlas: Atlas) -> Figure:
 def _spread(axes: Axes, layer: np.ndarray, values: np.ndarray, n_layers: int, panel: _Panel) -> None:
     """One measure: a bar of quantiles a layer."""
     known = ~np.isnan(values) & ((values > 0) | (not panel.log))
+    bar = {**_BAR, "linewidth": min(7, 150 / n_layers)}
     for i in range(n_layers):
         here = values[known & (layer == i)]
         if len(here):
             low, first, middle, third, high = np.quantile(here, [0.05, 0.25, 0.5, 0.75, 0.95])
             axes.plot([i, i], [low, high], **_LINE)
-            axes.plot([i, i], [first, third], **_BAR | {"linewidth": min(7, 150 / n_layers)})
+            axes.plot([i, i], [first, third], **bar)
             axes.plot(i, middle, **_DOT)
     axes.set(title=panel.title, ylabel=panel.unit, xlim=(-0.6, n_layers - 0.4))
     axes.set_xticks(range(0, n_layers, -(-n_layers // 12)))

@@ -50,7 +50,8 @@ def token_bytes(tokenizer: Any) -> list[bytes]:
     """
     byte_of = _byte_of_character()
     special = set(tokenizer.all_special_ids)
-    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    n_ids = max(tokenizer.get_vocab().values()) + 1
+    pieces = tokenizer.convert_ids_to_tokens(range(n_ids))
     table = []
     for token_id, piece in enumerate(pieces):
         if piece is None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from nejax.errors import UserError
 from nejax.neuron.average_linkage import Linkage, average_linkage, cut
@@ -134,25 +134,9 @@ class LayerClusterer:
 
     def __init__(self, *, n_inputs: int, n_examples: int, d_model: int, clustering: Clustering, height: float | None):
         check_height(height)
-        self.n_inputs = n_inputs
+        self.n_inputs, self.clustering, self.height = n_inputs, clustering, height
         per_neuron = 4 * n_examples * (3 * d_model + 4 * n_examples)
         self.chunk = max(1, min(1024, _CHUNK_BYTES // per_neuron))
-        on_cpu = jax.default_backend() == "cpu"
-
-        def one(arguments: tuple[Array, Array], inputs: Array, reference: Array) -> Clustered:
-            rows, w = arguments
-            w = w.astype(jnp.float32)
-            at = calibrated_height(reference, w, HEIGHT_QUANTILE) if height is None else jnp.float32(height)
-            x = inputs[jnp.maximum(rows, 0)]
-            return cluster_neuron(x, rows >= 0, w, at, clustering=clustering)
-
-        @jax.jit
-        def chunk(inputs: Array, reference: Array, rows: Array, w: Array) -> Clustered:
-            # On CPU one neuron at a time keeps its matrices in cache; accelerators want them side by side.
-            batch = None if on_cpu else len(rows)
-            return lax.map(partial(one, inputs=inputs, reference=reference), (rows, w), batch_size=batch)
-
-        self._chunk = chunk
 
     def __call__(
         self, inputs: np.ndarray, input_of: np.ndarray, reference: np.ndarray, w_in: np.ndarray | Array
@@ -171,7 +155,7 @@ class LayerClusterer:
         """
         n_neurons = len(input_of)
         padded = jnp.asarray(np.pad(inputs, ((0, self.n_inputs - len(inputs)), (0, 0))))
-        w = jnp.asarray(w_in).T
+        w, reference = jnp.asarray(w_in, jnp.float32).T, jnp.asarray(reference)
         n_chunks = -(-n_neurons // self.chunk)
         size = -(-n_neurons // n_chunks)  # chunks of about one size need the fewest rows to fill the last one up
         parts, directions = [], []
@@ -179,11 +163,33 @@ class LayerClusterer:
             stop = min(start + size, n_neurons)
             missing = size - (stop - start)
             rows = jnp.asarray(np.pad(input_of[start:stop], ((0, missing), (0, 0)), constant_values=-1))
-            found = self._chunk(padded, jnp.asarray(reference), rows, jnp.pad(w[start:stop], ((0, missing), (0, 0))))
+            w_rows = jnp.pad(w[start:stop], ((0, missing), (0, 0)))
+            found = _split_chunk(padded, reference, rows, w_rows, self.height, clustering=self.clustering)
             found = jax.tree.map(lambda leaf: np.asarray(leaf)[: stop - start], found)  # noqa: B023
             directions.append(found.directions[found.central >= 0])
             parts.append(found._replace(directions=found.directions[:, :0, :0]))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), np.concatenate(directions)
+
+
+@partial(jax.jit, static_argnames="clustering")
+def _split_chunk(
+    inputs: Float[Array, "n_inputs d_model"],
+    reference: Float[Array, "n_reference d_model"],
+    rows: Int[Array, "chunk n_examples"],
+    w: Float[Array, "chunk d_model"],
+    height: ScalarLike | None,
+    *,
+    clustering: Clustering,
+) -> Clustered:
+    """Split some neurons, each with its own rows of the inputs and its own weights."""
+
+    def split(neuron: tuple[Array, Array]) -> Clustered:
+        rows, w = neuron
+        at = calibrated_height(reference, w, HEIGHT_QUANTILE) if height is None else jnp.asarray(height, jnp.float32)
+        return cluster_neuron(inputs[jnp.maximum(rows, 0)], rows >= 0, w, at, clustering=clustering)
+
+    # On CPU one neuron at a time keeps its matrices in cache; accelerators want them side by side.
+    return lax.map(split, (rows, w), batch_size=None if jax.default_backend() == "cpu" else len(rows))
 
 
 def check_height(height: float | None) -> None:

@@ -173,38 +173,41 @@ def test_a_dead_neuron_has_no_feature_and_a_single_example_is_one(calibrated):
         assert np.isnan(measure[[DEAD, ALONE]]).all()
 
 
-@pytest.mark.parametrize("per_chunk", [1, 4, N_NEURONS])
-def test_chunks_do_not_matter(per_chunk, calibrated, layer, monkeypatch):
-    """Eleven neurons, four at a time, leave a chunk that is not full."""
+def assert_close(found: tuple[Clustered, np.ndarray], wanted: tuple[Clustered, np.ndarray]) -> None:
+    for got, expected in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert got.dtype == expected.dtype
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("per_chunk", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_one_compilation_serves_all_chunks_and_layers(per_chunk, calibrated, layer, monkeypatch):
+    """Eleven neurons, four at a time, leave a chunk that is not full; another layer has fewer distinct inputs."""
+    traced = []
+    plain = features_module.cluster_neuron
+    monkeypatch.setattr(features_module, "cluster_neuron", lambda *a, **b: traced.append(1) or plain(*a, **b))
     monkeypatch.setattr(features_module, "_CHUNK_BYTES", per_chunk * 4 * N_EXAMPLES * (3 * D + 4 * N_EXAMPLES))
-    small = clusterer(layer)
-    assert small.chunk == per_chunk
-    found, directions = small(layer.inputs, layer.input_of, layer.reference, layer.w_in)
-    whole, whole_directions = calibrated
-    for got, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(whole), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(directions, whole_directions, rtol=1e-5, atol=1e-6)
+    split = clusterer(layer)
+    assert split.chunk == per_chunk
+    found = split(layer.inputs, layer.input_of, layer.reference, layer.w_in)
+    assert len(traced) == 1
+    assert_close(found, calibrated)
+    other = Layer(5, n_inputs=31)
+    found, directions = split(other.inputs, other.input_of, other.reference, other.w_in)
+    assert len(traced) == 1
+    assert_is_oracle(found, directions, other)
+
+
+@pytest.mark.slow
+def test_neurons_side_by_side_as_on_accelerators(calibrated, layer, monkeypatch):
+    monkeypatch.setattr(features_module.jax, "default_backend", lambda: "gpu")
+    features_module._split_chunk.clear_cache()
+    assert_close(clusterer(layer)(layer.inputs, layer.input_of, layer.reference, layer.w_in), calibrated)
+    features_module._split_chunk.clear_cache()
 
 
 def test_a_layer_of_dead_neurons(layer):
     found, directions = clusterer(layer)(layer.inputs, np.full_like(layer.input_of, -1), layer.reference, layer.w_in)
     assert (found.label == -1).all() and (found.measures.n_examples == 0).all() and directions.shape == (0, D)
-
-
-def test_one_compilation_serves_layers_of_any_number_of_inputs(layer, monkeypatch):
-    calls = []
-    cluster_neuron = features_module.cluster_neuron
-    monkeypatch.setattr(
-        features_module, "cluster_neuron", lambda *args, **options: calls.append(1) or cluster_neuron(*args, **options)
-    )
-    split = clusterer(layer)
-    split(layer.inputs, layer.input_of, layer.reference, layer.w_in)
-    n_traced = len(calls)
-    assert n_traced >= 1
-    other = Layer(5, n_inputs=31)
-    found, directions = split(other.inputs, other.input_of, other.reference, other.w_in)
-    assert len(calls) == n_traced
-    assert_is_oracle(found, directions, other)
 
 
 def test_half_precision_weights_are_used_as_float32(layer):
@@ -218,20 +221,21 @@ def test_half_precision_weights_are_used_as_float32(layer):
 # --- heights
 
 
-@pytest.mark.parametrize("quantile", [0.01, 0.05, 0.5, 0.99])
-def test_the_calibrated_height_is_a_quantile_of_the_reference_distances(quantile, layer):
-    for neuron in (0, 5):
-        found = calibrated_height(layer.reference, layer.w_in[:, neuron], quantile)
-        np.testing.assert_allclose(found, np.quantile(layer.reference_distances(neuron), quantile), rtol=1e-5)
+def test_the_calibrated_height_is_a_quantile_of_the_reference_distances(layer):
+    found = jax.jit(calibrated_height)
+    reference = jnp.asarray(layer.reference)
+    for quantile in (0.01, 0.05, 0.5, 0.99):
+        wanted = np.quantile(layer.reference_distances(5), quantile)
+        np.testing.assert_allclose(found(reference, jnp.asarray(layer.w_in[:, 5]), quantile), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("n_reference", [0, 1])
 def test_without_a_pair_of_reference_inputs_there_is_nothing_to_calibrate_by(n_reference, layer):
-    with pytest.raises(UserError, match=f"{n_reference} .*--height"):
-        calibrated_height(layer.reference[:n_reference], layer.w_in[:, 0], 0.05)
+    with pytest.raises(UserError, match=f"the corpus has {n_reference} positions .*--height"):
+        calibrated_height(jnp.asarray(layer.reference[:n_reference]), jnp.asarray(layer.w_in[:, 0]), 0.05)
 
 
-@pytest.mark.parametrize("height", [0, -1, 2.1, float("nan"), float("inf"), -0.0])
+@pytest.mark.parametrize("height", [0.0, -1.0, 2.1, float("nan"), float("inf"), -0.0])
 def test_heights_that_no_distance_has_are_refused(height):
     with pytest.raises(UserError, match=r"height .* is outside \(0, 2\]"):
         check_height(height)
@@ -239,12 +243,14 @@ def test_heights_that_no_distance_has_are_refused(height):
         LayerClusterer(n_inputs=1, n_examples=2, d_model=3, clustering="average", height=height)
 
 
-@pytest.mark.parametrize("height", [None, 1e-6, 0.05, 2, 2.0])
+@pytest.mark.parametrize("height", [None, 1e-6, 0.05, 2.0])
 def test_other_heights_are_not(height):
     check_height(height)
 
 
 # --- names of clusters
+
+_largest_first = jax.jit(largest_first)
 
 
 @pytest.mark.parametrize(
@@ -258,4 +264,5 @@ def test_other_heights_are_not(height):
     ],
 )
 def test_largest_first(labels, expected):
-    assert largest_first(jnp.array(labels)).tolist() == expected
+    padded = jnp.array(labels + [-1] * (7 - len(labels)))
+    assert _largest_first(padded).tolist() == expected + [-1] * (7 - len(expected))
