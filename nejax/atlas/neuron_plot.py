@@ -56,9 +56,9 @@ def _draw_dendrogram(axes: Axes, neuron: Neuron) -> None:
     """Leaves from top to bottom, heights from left to right; a merge within one feature has the feature's colour."""
     merges = np.asarray(neuron.linkage.merges)
     n_leaves = len(merges) + 1
-    label = np.array([example.feature for example in neuron.examples])
+    label = [example.feature for example in neuron.examples]
     place = {leaf: row for row, leaf in enumerate(_leaf_order(merges, neuron.n_merges))}
-    at = {leaf: (0.0, float(row), int(label[leaf])) for leaf, row in place.items()}
+    at = {leaf: (0.0, float(row), label[leaf]) for leaf, row in place.items()}
     for k in range(neuron.n_merges):
         (x1, y1, one), (x2, y2, other) = at[int(merges[k, 0])], at[int(merges[k, 1])]
         height = float(merges[k, 2])

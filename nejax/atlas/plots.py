@@ -63,7 +63,7 @@ def plot_measures(atlas: Atlas, folder: Path | str) -> list[Path]:
 def _neurons(atlas: Atlas) -> Figure:
     table = atlas.neurons_table()
     alive = {name: column[table["n_examples"] > 0] for name, column in table.items()}
-    figure = _new_figure(13, 6.5)
+    figure = _new_figure(6.5)
     rows = figure.subplots(2, len(_ACTIVITY), sharex=True)
     for axes in rows[1]:
         axes.sharey(rows[1, 0])
@@ -80,7 +80,7 @@ def _neurons(atlas: Atlas) -> Figure:
 
 def _features(atlas: Atlas) -> Figure:
     neurons, features = atlas.neurons_table(), atlas.features_table()
-    figure = _new_figure(13, 4.3)
+    figure = _new_figure(4.3)
     sizes, cohesion, distances = figure.subplots(1, 3)
 
     count = np.bincount(features["n_examples"])[1:]
@@ -150,8 +150,8 @@ def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _new_figure(height: float) -> Figure:
+    figure = Figure(figsize=(13, height), layout="constrained")
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.06)
     return figure
 

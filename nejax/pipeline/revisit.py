@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from nejax.models.reading import LayerView
 from nejax.pipeline.choose import Chosen
@@ -86,19 +86,6 @@ def revisit(
 
     graph, state = nnx.split(model)
 
-    @jax.jit
-    def visit(state: Any, tokens: Array, inputs_at: Array, examples_at: Array) -> tuple[Array, Array]:
-        offsets = jnp.arange(-WINDOW_BEFORE, WINDOW_AFTER + 1)
-
-        def read(view: LayerView) -> tuple[Array, Array]:
-            at = inputs_at[view.layer]
-            row, neuron, position = examples_at[view.layer].T
-            around = position[:, None] + offsets
-            window = view.activation[row[:, None], jnp.clip(around, 0, seq_len - 1), neuron[:, None]]
-            return view.mlp_input[at[:, 0], at[:, 1]].astype(jnp.float32), window.astype(jnp.float16)
-
-        return nnx.merge(graph, state)(tokens, reader=read)[1]
-
     inputs = [np.zeros((len(plan.input_key), d_model), np.float32) for plan in layers]
     window = np.full((*chosen.sequence.shape, WINDOW_BEFORE + 1 + WINDOW_AFTER), np.nan, np.float16)
     for group, in_layers in zip(groups, ranges, strict=True):
@@ -114,7 +101,7 @@ def revisit(
             examples_at[layer, : len(example), 0] = row_of(plan.sequence[exs])
             examples_at[layer, : len(example), 1] = example // chosen.sequence.shape[2]
             examples_at[layer, : len(example), 2] = plan.position[exs]
-        found_inputs, found_windows = map(np.asarray, visit(state, tokens, inputs_at, examples_at))
+        found_inputs, found_windows = map(np.asarray, _visit(state, tokens, inputs_at, examples_at, graph=graph))
         for layer, (plan, (ins, exs)) in enumerate(zip(layers, in_layers, strict=True)):
             inputs[layer][ins] = found_inputs[layer, : ins.stop - ins.start]
             flat = window[layer].reshape(-1, window.shape[-1])
@@ -127,6 +114,28 @@ def revisit(
         reference=np.stack([x[plan.reference] for x, plan in zip(inputs, layers, strict=True)]),
         window=window,
     )
+
+
+@partial(jax.jit, static_argnames="graph")
+def _visit(
+    state: Any,
+    tokens: Int[Array, "batch seq"],
+    inputs_at: Int[Array, "n_layers n_inputs 2"],
+    examples_at: Int[Array, "n_layers n_examples 3"],
+    *,
+    graph: Any,
+) -> tuple[Float[Array, "n_layers n_inputs d_model"], Float[Array, "n_layers n_examples window"]]:
+    """The inputs at (row, position)s of the batch, and the activations around (row, neuron, position)s."""
+    offsets = jnp.arange(-WINDOW_BEFORE, WINDOW_AFTER + 1)
+
+    def read(view: LayerView) -> tuple[Array, Array]:
+        at = inputs_at[view.layer]
+        row, neuron, position = examples_at[view.layer].T
+        around = jnp.clip(position[:, None] + offsets, 0, tokens.shape[1] - 1)
+        window = view.activation[row[:, None], around, neuron[:, None]]
+        return view.mlp_input[at[:, 0], at[:, 1]].astype(jnp.float32), window.astype(jnp.float16)
+
+    return nnx.merge(graph, state)(tokens, reader=read)[1]
 
 
 class _LayerPlan:

@@ -9,7 +9,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from nejax.pipeline.corpus import Sequences, make_sequences
 from nejax.pipeline.documents import open_corpus
 from nejax.pipeline.features import Clustering, LayerClusterer, check_height
 from nejax.pipeline.revisit import random_positions, revisit
-from nejax.pipeline.stores import RunDirectory, Store, pack_text
+from nejax.pipeline.stores import RunDirectory, Store, pack_text, stop_on_full_disk
 
 N_REFERENCE = 64
 """Random positions whose inputs calibrate the cut height: 2,016 pairs."""
@@ -61,13 +61,23 @@ class Settings:
             UserError: names the flag, its value, and what was expected.
         """
         check_height(self.height)
+        choices = {
+            "input_weights": ("native", "folded"),
+            "precision": ("float32", "bfloat16", "float16"),
+            "selection": get_args(Selection),
+            "clustering": get_args(Clustering),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UserError(f"--{name}={getattr(self, name)}: expected one of {', '.join(known)}")
         at_least = {
-            "seq_len": 2,
+            "seq_len": 3,
             "keep": 1,
             "examples": 2,
             "max_repeats": 1,
             "max_sequences": 1,
             "first_position": 0,
+            "seed": 0,
         }
         for name, low in at_least.items():
             value = getattr(self, name)
@@ -158,6 +168,7 @@ class Run:
         with (
             self._bar("collect", int(sequences.length.sum()), "tokens") as advance,
             _products_of(s.precision),
+            stop_on_full_disk(self.directory.path),
         ):
             found = collect(
                 self.loaded.model,
@@ -170,7 +181,7 @@ class Run:
                 checkpoints=self.directory.path / "collect.partial",
             )
         store = {**found.examples._asdict(), "n_fired": found.n_fired, **found.moments._asdict()}
-        return store, {"peakable_tokens": int(found.moments.count[0, 0])}
+        return store, {"peakable_tokens": int(self._can_peak(sequences).sum())}
 
     def _inputs(self) -> tuple[Store, dict[str, Any]]:
         s, sequences = self.settings, self.sequences()
@@ -185,9 +196,7 @@ class Run:
         )
         if not counts["examples"]:
             raise UserError("no neuron fires anywhere in this corpus; nothing to cluster. Check the model's weights")
-        tokens, length = jnp.asarray(sequences.tokens), jnp.asarray(sequences.length)
-        can_peak = peakable(tokens, length, jnp.asarray(self.special_tokens()), s.first_position)
-        reference = random_positions(np.asarray(can_peak), N_REFERENCE, s.seed)
+        reference = random_positions(self._can_peak(sequences), N_REFERENCE, s.seed)
         needed = np.union1d(chosen.sequence[chosen.sequence >= 0], reference[:, 0])
         n_tokens = int(sequences.length[needed].sum())
         with self._bar("inputs", n_tokens, "tokens") as advance, _products_of(s.precision):
@@ -263,6 +272,11 @@ class Run:
     def special_tokens(self) -> np.ndarray:
         """Ids of the tokens that are never a peak."""
         return np.array(sorted(self.loaded.tokenizer.all_special_ids), np.int32)
+
+    def _can_peak(self, sequences: Sequences) -> np.ndarray:
+        tokens, length = jnp.asarray(sequences.tokens), jnp.asarray(sequences.length)
+        special = jnp.asarray(self.special_tokens())
+        return np.asarray(peakable(tokens, length, special, self.settings.first_position))
 
     @contextlib.contextmanager
     def _bar(self, stage: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:

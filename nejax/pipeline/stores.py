@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -32,7 +33,8 @@ class RunDirectory:
 
     Args:
         path: made if it is not there.
-        settings: everything that decides the result, as JSON values. A directory made with others is refused.
+        settings: everything that decides the result, as JSON values. A directory made with others is refused, unless
+            no stage is done yet.
 
     Raises:
         UserError: the directory holds something else, or was made with other settings (each is named, with both
@@ -42,24 +44,33 @@ class RunDirectory:
     def __init__(self, path: Path | str, settings: Mapping[str, Any]):
         self.path = Path(path).absolute()
         wanted: dict[str, Any] = json.loads(json.dumps(settings))  # as they will be read back: tuples are lists
-        if self._manifest_file.exists():
-            self.manifest = self._read_manifest()
+        found = self._read_manifest() if self._manifest_file.exists() else None
+        if found and found["stages"]:
+            self.manifest = found
             self._refuse_other_settings(wanted)
         else:
-            self._refuse_foreign_files()
+            if not found:
+                self._refuse_foreign_files()
             self.manifest = {
                 "format": FORMAT,
                 "settings": wanted,
                 "versions": _versions(),
                 "stages": {},
             }
-            with stop_on_full_disk(self.path):
-                self.path.mkdir(parents=True, exist_ok=True)
-                self._write_manifest()
+            try:
+                with stop_on_full_disk(self.path):
+                    self.path.mkdir(parents=True, exist_ok=True)
+                    self._write_manifest()
+            except OSError as error:
+                raise UserError(f"{self.path} cannot be written ({error.strerror}); use another directory") from error
 
     @property
     def _manifest_file(self) -> Path:
         return self.path / "manifest.json"
+
+    @property
+    def _unfinished_manifest(self) -> Path:
+        return self.path / "manifest.partial"
 
     def is_done(self, stage: str) -> bool:
         """Whether a stage's store is there, whole."""
@@ -86,23 +97,26 @@ class RunDirectory:
         """Read a stage's store.
 
         Raises:
-            UserError: it cannot be read; says how to have it made again.
+            UserError: it cannot be read, or is not what was written; says how to have it made again.
         """
         try:
             with ocp.StandardCheckpointer() as checkpointer:
-                return checkpointer.restore(self.path / name)
+                store = checkpointer.restore(self.path / name)
+            if _digest(store) != self.manifest["stages"][name]["digest"]:  # Orbax does not look
+                raise ValueError("its values are not those that were written")
         except Exception as error:
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise UserError(
                 f"the store {self.path / name} is damaged ({reason}); delete the folder {self.path} and run again"
             ) from error
+        return store
 
     def save(self, name: str, store: Store, facts: Mapping[str, Any]) -> None:
         """Write a stage's store, then mark the stage done."""
         with stop_on_full_disk(self.path):
             with ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(self.path / name, store, force=True)
-            self.mark(name, facts)
+            self.mark(name, {**facts, "digest": _digest(store)})
 
     def mark(self, name: str, facts: Mapping[str, Any]) -> None:
         """Note in the manifest that a stage is done."""
@@ -116,8 +130,8 @@ class RunDirectory:
                 raise UserError(
                     f"{self.path} has format {manifest['format']}, this version reads {FORMAT}; use another directory"
                 )
-            manifest["settings"], manifest["stages"]
-        except (ValueError, KeyError, TypeError) as error:
+            {**manifest["settings"], **manifest["stages"]}  # both there, and both mappings
+        except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{self._manifest_file} is not a manifest of a run; use another directory") from error
@@ -139,16 +153,15 @@ class RunDirectory:
     def _refuse_foreign_files(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; expected a directory, or a name that is free")
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.exists() and any(file != self._unfinished_manifest for file in self.path.iterdir()):
             raise UserError(f"{self.path} holds files but no manifest.json, so it is not a run; use another directory")
 
     def _write_manifest(self) -> None:
-        partial = self._manifest_file.with_suffix(".partial")
-        with partial.open("w") as file:
+        with self._unfinished_manifest.open("w") as file:
             json.dump(self.manifest, file, indent=2)
             file.flush()
             os.fsync(file.fileno())
-        partial.rename(self._manifest_file)
+        self._unfinished_manifest.rename(self._manifest_file)
 
 
 @contextlib.contextmanager
@@ -173,6 +186,16 @@ def pack_text(value: Any) -> np.ndarray:
 def unpack_text(packed: np.ndarray) -> Any:
     """The inverse of `pack_text`."""
     return json.loads(np.asarray(packed).tobytes())
+
+
+def _digest(store: Store) -> str:
+    """32 hexadecimal digits that stand for every bit of a store."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(store):
+        array = np.ascontiguousarray(store[name])
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -57,7 +57,7 @@ def test_a_peak_within_a_character_marks_all_of_it(peak, peak_text, expected):
 
 def test_long_texts_are_cut_where_it_is_said():
     pieces = ["x" * 50, " peak", "y" * 50]
-    assert example(pieces, 1).snippet(40) == "…" + "x" * 19 + " [[peak]]" + "y" * 9 + "…"
+    assert example(pieces, 1).snippet(40) == "…" + "x" * 20 + " [[peak]]" + "y" * 9 + "…"
     assert example(["x", " peak", "y" * 50], 1).snippet(20) == "x [[peak]]" + "y" * 9 + "…"
     assert example(["x" * 50, " peak"], 1).snippet(20) == "…" + "x" * 10 + " [[peak]]"
     assert example(["a", "=" * 90, "b"], 1).snippet() == "a[[" + "=" * 29 + "…]]b"

@@ -222,9 +222,9 @@ def test_half_precision_weights_are_used_as_float32(layer):
 
 
 def test_the_calibrated_height_is_a_quantile_of_the_reference_distances(layer):
-    found = jax.jit(calibrated_height)
+    found = jax.jit(calibrated_height, static_argnums=2)
     reference = jnp.asarray(layer.reference)
-    for quantile in (0.01, 0.05, 0.5, 0.99):
+    for quantile in (0.05, 0.99):
         wanted = np.quantile(layer.reference_distances(5), quantile)
         np.testing.assert_allclose(found(reference, jnp.asarray(layer.w_in[:, 5]), quantile), wanted, rtol=1e-5)
 

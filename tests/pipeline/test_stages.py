@@ -1,0 +1,375 @@
+"""Whole tiny runs: made once, read again, interrupted, and refused."""
+
+import dataclasses
+import hashlib
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from atlas.small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, make_model
+
+from nejax.errors import UserError
+from nejax.models.weights import load_gpt2, save_gpt2
+from nejax.pipeline import stages
+from nejax.pipeline.collect import Collection
+from nejax.pipeline.stages import N_REFERENCE, Run, Settings
+from nejax.pipeline.stores import RunDirectory, Store, unpack_text
+
+SEQ_LEN, KEEP, N_EXAMPLES, N_SEQUENCES = 24, 8, 6, 30
+WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of", "naïve", "東京"]
+STORES = [
+    "tokens",
+    "collect",
+    *(f"inputs-{layer:02d}" for layer in range(N_LAYERS)),
+    "inputs",
+    *(f"features-{layer:02d}" for layer in range(N_LAYERS)),
+]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> Path:
+    """A model with a dead layer, and a folder of texts of which two cannot be used."""
+    folder = tmp_path_factory.mktemp("sources")
+    make_model(folder / "model")
+    (folder / "corpus").mkdir()
+    for i in range(10):
+        text = " ".join(random.Random(i).choices(WORDS, k=90))
+        (folder / "corpus" / f"{i}.txt").write_text(text, encoding="utf-8")
+    (folder / "corpus" / "blank.txt").write_text(" \n")
+    (folder / "corpus" / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(sources) -> Settings:
+    return Settings(
+        model=str(sources / "model"),
+        corpus=str(sources / "corpus"),
+        max_sequences=N_SEQUENCES,
+        seq_len=SEQ_LEN,
+        keep=KEEP,
+        examples=N_EXAMPLES,
+    )
+
+
+def everything(run: Run) -> dict[str, Store]:
+    """Run what is not done; all stores."""
+    features = list(run.features())
+    stores = {"tokens": run.tokens(), "collect": run.collect(), "inputs": run.inputs()}
+    for layer, store in enumerate(features):
+        stores[f"inputs-{layer:02d}"] = run.directory.load(f"inputs-{layer:02d}")
+        stores[f"features-{layer:02d}"] = store
+    return stores
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What the manifest says of every stage, the digests of the stores among it, but not the time it took."""
+    manifest = json.loads((run.directory.path / "manifest.json").read_text())
+    return {
+        stage: {name: value for name, value in facts.items() if name != "seconds"}
+        for stage, facts in manifest["stages"].items()
+    }
+
+
+def assert_identical(a: dict[str, Store], b: dict[str, Store]) -> None:
+    assert a.keys() == b.keys() == set(STORES)
+    for stage in a:
+        assert a[stage].keys() == b[stage].keys()
+        for name in a[stage]:
+            x, y = np.asarray(a[stage][name]), np.asarray(b[stage][name])
+            assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes()), f"{stage} {name}"
+
+
+@pytest.fixture(scope="module")
+def finished(settings, tmp_path_factory) -> Run:
+    run = Run(tmp_path_factory.mktemp("finished") / "run", settings, quiet=True)
+    everything(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def stores(finished) -> dict[str, Store]:
+    return everything(finished)
+
+
+# --- a whole run
+
+
+def test_every_store_has_its_arrays(finished, stores):
+    assert set(facts(finished)) == set(STORES)
+    assert stores["tokens"]["tokens"].shape == (N_SEQUENCES, SEQ_LEN)
+    names = unpack_text(stores["tokens"]["documents"])
+    assert len(names) == stores["tokens"]["document"].max() + 1 and all(name.endswith(".txt") for name in names)
+    assert stores["collect"]["activation"].shape == (N_LAYERS, D_MLP, KEEP)
+    assert stores["collect"]["n_fired"].shape == stores["collect"]["m4"].shape == (N_LAYERS, D_MLP)
+    assert stores["inputs"]["sequence"].shape == (N_LAYERS, D_MLP, N_EXAMPLES)
+    assert stores["inputs"]["window"].shape == (N_LAYERS, D_MLP, N_EXAMPLES, 41)
+    assert stores["inputs"]["reference"].shape[:2] == (N_LAYERS, N_REFERENCE)
+    for layer in range(N_LAYERS):
+        features = stores[f"features-{layer:02d}"]
+        assert features["merges"].shape == (D_MLP, N_EXAMPLES - 1, 4)
+        assert features["label"].shape == features["central"].shape == (D_MLP, N_EXAMPLES)
+        n_features = int(features["n_clusters"].sum())
+        assert len(features["directions"]) == max(n_features, 1) and features["directions"].dtype == np.float16
+        assert stores["inputs"]["input_of"][layer].max() < len(stores[f"inputs-{layer:02d}"]["inputs"])
+
+
+def test_what_stands_in_one_store_fits_what_stands_in_the_others(stores):
+    """Each example is one of the best, its feature has a centre, and its neuron's weights give its activation."""
+    best, chosen = stores["collect"], stores["inputs"]
+    for layer, neuron in np.ndindex(N_LAYERS, D_MLP):
+        places = {*zip(best["sequence"][layer, neuron], best["position"][layer, neuron], strict=True)}
+        n = int((chosen["sequence"][layer, neuron] >= 0).sum())
+        mine = [*zip(chosen["sequence"][layer, neuron, :n], chosen["position"][layer, neuron, :n], strict=True)]
+        assert places.issuperset(mine) and len(set(mine)) == n
+        features = stores[f"features-{layer:02d}"]
+        assert features["n_examples"][neuron] == n
+        label, k = features["label"][neuron], features["n_clusters"][neuron]
+        assert sorted(set(label[:n].tolist())) == list(range(k)) and (label[n:] == -1).all()
+        assert [label[centre] for centre in features["central"][neuron, :k]] == list(range(k))
+
+
+def test_the_manifest_says_what_was_asked_and_what_was_found(finished, settings, stores):
+    manifest = json.loads((finished.directory.path / "manifest.json").read_text())
+    assert manifest["settings"] == dataclasses.asdict(settings)
+    assert manifest["model"] == {"name": settings.model, "fingerprint": finished.loaded.fingerprint}
+    assert {"jax", "numpy", "python"} <= manifest["versions"].keys()
+    assert all(manifest["stages"][stage]["seconds"] >= 0 for stage in STORES if not stage.startswith("inputs-"))
+    said, tokens = facts(finished), stores["tokens"]
+    assert said["tokens"]["sequences"] == N_SEQUENCES
+    assert said["tokens"]["tokens"] == (tokens["length"] - 1).sum()
+    assert sum(said["tokens"]["skipped"].values()) == 2
+    digest = hashlib.blake2b(tokens["tokens"].tobytes(), digest_size=16).hexdigest()
+    assert said["tokens"]["fingerprint"] == digest
+    n = sum(
+        token not in finished.special_tokens()
+        for row, length in zip(tokens["tokens"], tokens["length"], strict=True)
+        for token in row[1:length]
+    )
+    assert said["collect"]["peakable_tokens"] == n and (stores["collect"]["count"] == n).all()
+    there = stores["inputs"]["sequence"] >= 0
+    assert said["inputs"]["examples"] == there.sum()
+    assert said["inputs"]["dead_neurons"] == (~there.any(axis=2)).sum() >= D_MLP + 1
+    n_inputs = [len(stores[f"inputs-{layer:02d}"]["inputs"]) for layer in range(N_LAYERS)]
+    assert [said[f"inputs-{layer:02d}"]["distinct_inputs"] for layer in range(N_LAYERS)] == n_inputs
+    assert said["inputs"]["most_distinct_inputs"] == max(n_inputs)
+    for layer in range(N_LAYERS):
+        features = stores[f"features-{layer:02d}"]
+        assert said[f"features-{layer:02d}"]["features"] == features["n_clusters"].sum()
+        alive = there[layer].any(axis=1)
+        median = round(float(np.median(features["height"][alive])), 6) if alive.any() else None
+        assert said[f"features-{layer:02d}"]["median_height"] == median
+
+
+def test_dead_neurons_have_nothing(stores):
+    dead = {*((DEAD_LAYER, neuron) for neuron in range(D_MLP)), DEAD_NEURON}
+    for layer, neuron in dead:
+        features = stores[f"features-{layer:02d}"]
+        assert stores["collect"]["n_fired"][layer, neuron] == features["n_clusters"][neuron] == 0
+        assert (stores["inputs"]["sequence"][layer, neuron] == -1).all() and (features["label"][neuron] == -1).all()
+        assert np.isnan(features["mean_distance"][neuron])
+
+
+def test_stores_as_tuples(finished, stores):
+    found = finished.collection()
+    assert isinstance(found, Collection)
+    assert np.array_equal(found.examples.sequence, stores["collect"]["sequence"])
+    assert np.array_equal(found.moments.m3, stores["collect"]["m3"])
+    assert np.array_equal(finished.sequences().offset, stores["tokens"]["offset"])
+
+
+# --- run again, resumed
+
+
+def test_a_finished_run_is_read_without_its_model_or_its_corpus(finished, settings, stores, monkeypatch):
+    for name in (
+        "load_model",
+        "open_corpus",
+        "make_sequences",
+        "collect",
+        "choose_examples",
+        "revisit",
+        "LayerClusterer",
+    ):
+        monkeypatch.setattr(stages, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
+    before = facts(finished)
+    again = Run(finished.directory.path, settings, quiet=True)
+    assert_identical(everything(again), stores)
+    assert facts(again) == before
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_again_and_again_a_run_ends_with_the_same_bits(settings, finished, tmp_path, monkeypatch):
+    """Killed with a store written and not yet marked, or just marked; the last finds everything half done."""
+    mark = RunDirectory.mark
+    for stage, marked in [
+        ("tokens", False),
+        ("tokens", True),
+        ("collect", False),
+        ("inputs-01", True),
+        ("inputs", False),
+        ("features-00", True),
+        ("features-01", False),
+    ]:
+
+        def kill(self, name, facts, stage=stage, marked=marked):
+            if name != stage or marked:
+                mark(self, name, facts)
+            if name == stage:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunDirectory, "mark", kill)
+            with pytest.raises(Killed):
+                everything(Run(tmp_path / "run", settings, quiet=True))
+    last = Run(tmp_path / "run", settings, quiet=True)
+    assert "features-01" not in facts(last) and "features-00" in facts(last)
+    everything(last)
+    assert facts(last) == facts(finished), "with the digests of all stores"
+
+
+def test_stages_run_one_by_one_give_the_same_bits(settings, finished, tmp_path):
+    for stage in ("tokens", "collect", "inputs"):
+        getattr(Run(tmp_path / "run", settings, quiet=True), stage)()
+    layers = Run(tmp_path / "run", settings, quiet=True).features()
+    next(layers)
+    last = Run(tmp_path / "run", settings, quiet=True)
+    assert "features-00" in facts(last) and "features-01" not in facts(last)
+    everything(last)
+    assert facts(last) == facts(finished)
+
+
+def test_the_batch_size_changes_neither_examples_nor_features(settings, stores, tmp_path):
+    other = everything(Run(tmp_path / "run", settings, batch_size=7, quiet=True))
+    for name in ("sequence", "position", "input_of"):
+        assert np.array_equal(other["inputs"][name], stores["inputs"][name]), name
+    for layer in range(N_LAYERS):
+        a, b = other[f"features-{layer:02d}"], stores[f"features-{layer:02d}"]
+        for name in ("label", "central", "n_clusters"):
+            assert np.array_equal(a[name], b[name]), name
+        for name in ("height", "mean_distance", "max_distance", "cohesion"):
+            np.testing.assert_allclose(a[name], b[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(other["collect"]["activation"], stores["collect"]["activation"], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_folded_weights_change_the_inputs_and_not_the_examples(settings, stores, tmp_path):
+    folded = everything(Run(tmp_path / "run", dataclasses.replace(settings, input_weights="folded"), quiet=True))
+    same = folded["inputs"]["sequence"] == stores["inputs"]["sequence"]
+    assert same.mean() > 0.99, "but for near-ties"
+    np.testing.assert_allclose(folded["collect"]["activation"], stores["collect"]["activation"], rtol=1e-5, atol=1e-6)
+    for layer in range(N_LAYERS):
+        mean = folded[f"inputs-{layer:02d}"]["inputs"].mean(axis=1)
+        np.testing.assert_allclose(mean, 0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision(precision, settings, stores, tmp_path):
+    half = everything(Run(tmp_path / "run", dataclasses.replace(settings, precision=precision), quiet=True))
+    a, b = half["collect"]["activation"], stores["collect"]["activation"]
+    alive = b[..., 0] > 0
+    # bfloat16 keeps 8 bits; the rounding of some 30 products and sums of a layer, and of three layers.
+    np.testing.assert_allclose(a[alive][:, 0], b[alive][:, 0], rtol=0.1)
+    assert half["inputs"]["sequence"].shape == stores["inputs"]["sequence"].shape
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"seq_len": 2}, "--seq_len=2: expected at least 3"),
+        ({"keep": 0}, "--keep=0: expected at least 1"),
+        ({"examples": 1}, "--examples=1: expected at least 2"),
+        ({"max_repeats": 0}, "--max_repeats=0: expected at least 1"),
+        ({"max_sequences": 0}, "--max_sequences=0: expected at least 1"),
+        ({"first_position": -1}, "--first_position=-1: expected at least 0"),
+        ({"first_position": 24}, "--first_position=24: expected less than --seq_len=24"),
+        ({"seed": -1}, "--seed=-1: expected at least 0"),
+        ({"min_fraction": 1.0}, "--min_fraction=1: expected a fraction"),
+        ({"min_fraction": -0.1}, "--min_fraction=-0.1: expected a fraction"),
+        ({"min_fraction": float("nan")}, "--min_fraction=nan: expected a fraction"),
+        ({"keep": 5}, "--keep=5 is less than --examples=6"),
+        ({"height": 0.0}, "height 0 is outside"),
+        ({"height": float("nan")}, "height nan is outside"),
+        ({"selection": "best"}, "--selection=best: expected one of fraction, top, quantiles"),
+        ({"clustering": "kmeans"}, "--clustering=kmeans: expected one of average, components"),
+        ({"precision": "int8"}, "--precision=int8: expected one of float32, bfloat16, float16"),
+        ({"input_weights": "raw"}, "--input_weights=raw: expected one of native, folded"),
+    ],
+)
+def test_settings_out_of_range_are_refused_before_anything_is_written(change, line, settings, tmp_path):
+    changed = dataclasses.replace(settings)
+    for name, value in change.items():
+        object.__setattr__(changed, name, value)  # the tests' own type checks would refuse some of these
+    with pytest.raises(UserError) as error:
+        Run(tmp_path / "run", changed)
+    assert str(error.value).startswith(line) and "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_of_nothing_is_refused(settings, tmp_path):
+    with pytest.raises(UserError, match="--batch_size=0: expected at least 1"):
+        Run(tmp_path / "run", settings, batch_size=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_settings_are_refused_with_both_values(finished, settings):
+    with pytest.raises(UserError) as error:
+        Run(finished.directory.path, dataclasses.replace(settings, seed=1, height=0.5))
+    assert "height is null there and 0.5 now; seed is 0 there and 1 now" in str(error.value)
+
+
+def test_a_sequence_longer_than_the_models_positions_is_refused_and_binds_to_nothing(settings, tmp_path):
+    """The directory holds no work yet: the mended command may use it."""
+    run = Run(tmp_path / "run", dataclasses.replace(settings, seq_len=33), quiet=True)
+    with pytest.raises(UserError, match=r"--seq_len=33: model .* has 32 positions"):
+        run.tokens()
+    assert facts(run) == {}
+    assert Run(tmp_path / "run", settings, quiet=True).tokens()["tokens"].shape == (N_SEQUENCES, SEQ_LEN)
+
+
+def test_another_model_under_the_same_name_is_refused_with_both_fingerprints(settings, tmp_path):
+    model = shutil.copytree(settings.model, tmp_path / "model")
+    mine = dataclasses.replace(settings, model=str(model))
+    first = Run(tmp_path / "run", mine, quiet=True)
+    first.tokens()
+    changed = load_gpt2(model)
+    changed.blocks.mlp_in.bias[...] = changed.input_bias() + 1
+    save_gpt2(changed, model, first.loaded.tokenizer)
+    second = Run(tmp_path / "run", mine, quiet=True)
+    with pytest.raises(UserError, match="was made with another model") as error:
+        second.collect()
+    assert first.loaded.fingerprint in str(error.value) and "\n" not in str(error.value)
+    assert set(facts(second)) == {"tokens"}
+
+
+def test_a_model_in_which_nothing_fires_is_refused(settings, finished, tmp_path):
+    model = load_gpt2(Path(settings.model))
+    model.blocks.mlp_in.bias[...] = model.input_bias() * 0 - 100
+    save_gpt2(model, tmp_path / "dead", finished.loaded.tokenizer)
+    run = Run(tmp_path / "run", dataclasses.replace(settings, model=str(tmp_path / "dead")), quiet=True)
+    with pytest.raises(UserError, match="no neuron fires anywhere"):
+        run.inputs()
+    assert set(facts(run)) == {"tokens", "collect"}, "what was computed is kept"
+
+
+def test_a_damaged_store_is_one_line(finished, settings, tmp_path):
+    path = shutil.copytree(finished.directory.path, tmp_path / "run")
+    for file in (path / "collect").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    run = Run(path, settings, quiet=True)
+    with pytest.raises(UserError, match=r"the store .*/collect is damaged") as error:
+        run.collect()
+    assert "\n" not in str(error.value)
+    run.tokens()
