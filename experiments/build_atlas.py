@@ -19,8 +19,9 @@ from typing import Any
 from absl import flags, logging
 
 from nejax.atlas.atlas import open_atlas
+from nejax.atlas.neuron_plot import plot_neuron
 from nejax.atlas.plots import plot_measures
-from nejax.atlas.summary import summarize
+from nejax.atlas.summary import most_polysemantic, summarize
 from nejax.atlas.write import write_atlas
 from nejax.errors import run_script
 from nejax.pipeline.choose import CONTEXT
@@ -91,6 +92,8 @@ def main(argv: list[str]) -> None:
     atlas = open_atlas(path)
     if not run.directory.is_done("plots"):
         plot_measures(atlas, path / "plots")
+        for neuron in most_polysemantic(atlas):
+            plot_neuron(neuron, path / "plots" / f"neuron-{neuron.layer:02d}-{neuron.index:05d}.png")
         run.directory.mark("plots", {})
     summary = summarize(atlas)
     (path / "summary.txt").write_text(summary)

@@ -140,7 +140,7 @@ class Atlas:
         return decode_pieces(self.tokens(sequence).tolist(), self._token_bytes)
 
     def text(self, sequence: int) -> str:
-        """The text of a sequence, as it stands in its document: without BOS."""
+        """The text of a sequence without BOS, as it stands in its document; half a character at an end is U+FFFD."""
         return "".join(self.pieces(sequence)[1:])
 
     def document(self, sequence: int) -> str:

@@ -25,7 +25,7 @@ def summarize(atlas: Atlas) -> str:
     """
     neurons, features = atlas.neurons_table(), atlas.features_table()
     floor = f"of the neurons with {_floor(atlas)} examples or more"
-    most, least = _most_polysemantic(atlas, neurons, features), _least_polysemantic(atlas, neurons)
+    most, least = most_polysemantic(atlas), _least_polysemantic(atlas, neurons)
     return "\n\n".join(
         [
             _overview(atlas, neurons, features),
@@ -80,8 +80,9 @@ def _layers(atlas: Atlas, neurons: Table) -> str:
     return "\n".join(lines)
 
 
-def _most_polysemantic(atlas: Atlas, neurons: Table, features: Table) -> list[Neuron]:
-    """Those with the highest mean distance between examples."""
+def most_polysemantic(atlas: Atlas) -> list[Neuron]:
+    """The five neurons with the highest mean distance between examples, of those that have enough to tell."""
+    neurons, features = atlas.neurons_table(), atlas.features_table()
     large = features["neuron_id"][features["n_examples"] >= MIN_IN_FEATURE]
     has_two = np.bincount(large, minlength=atlas.n_neurons) >= 2
     return _first(atlas, -neurons["mean_distance"], (neurons["n_examples"] >= _floor(atlas)) & has_two)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, ScalarLike
 
 from nejax.errors import UserError
 from nejax.models.reading import LayerView
@@ -42,7 +42,7 @@ def peakable(
     tokens: Int[Array, "batch seq"],
     length: Int[Array, " batch"],
     special: Int[Array, " n_special"],
-    first: int,
+    first: ScalarLike,
 ) -> Bool[Array, "batch seq"]:
     """Which positions may hold a peak: not padding, no special token, and not before position `first`.
 
@@ -156,7 +156,7 @@ def collect(
         progress(int(sequences.length[:before].sum()))
         for i, batch in enumerate(batches(sequences, batch_size, before), start=1):
             done = min(before + i * batch_size, n_sequences)
-            carry = _step(carry, state, *batch, special, graph=graph, first_position=first_position)
+            carry = _step(carry, state, *batch, special, first_position, graph=graph)
             if i % CHECK_EVERY == 0 or done == n_sequences:
                 _refuse_non_finite(np.asarray(carry[1]))
             progress(int(batch[1].sum()))
@@ -165,7 +165,7 @@ def collect(
     return jax.tree.map(np.asarray, carry[0])
 
 
-@partial(jax.jit, static_argnames=("graph", "first_position"), donate_argnames="carry")
+@partial(jax.jit, static_argnames="graph", donate_argnames="carry")
 def _step(
     carry: tuple[Collection, Bool[Array, " n_layers"]],
     state: Any,
@@ -173,9 +173,9 @@ def _step(
     length: Int[Array, " batch"],
     sequence: Int[Array, " batch"],
     special: Int[Array, " n_special"],
+    first_position: ScalarLike,
     *,
     graph: Any,
-    first_position: int,
 ) -> tuple[Collection, Bool[Array, " n_layers"]]:
     """Add a batch to the collection, and to which layers were finite so far."""
     collection, finite = carry
@@ -212,7 +212,9 @@ class _Checkpoints:
         if self.manager is None or latest is None:
             return 0, carry
         try:
-            return latest, self.manager.restore(latest, args=ocp.args.StandardRestore(carry))
+            # As NumPy arrays: arrays that Orbax puts on a device are bound to it, and compile the step anew.
+            template = ocp.args.StandardRestore(jax.tree.map(np.asarray, carry))
+            return latest, self.manager.restore(latest, args=template)
         except Exception as error:  # Orbax passes on what each of its parts happens to raise
             raise UserError(
                 f"the checkpoint {latest} in {self.folder} is damaged ({type(error).__name__}); "

@@ -18,7 +18,7 @@ from nejax.pipeline import collect as collect_module
 from nejax.pipeline.collect import Collection, batches, collect, peakable
 
 KEEP = 6
-NOTHING_SPECIAL = np.array([], np.int32)
+NOTHING_SPECIAL = np.array([-1, -1], np.int32)
 
 
 class Expected(NamedTuple):

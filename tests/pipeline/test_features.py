@@ -145,7 +145,9 @@ def test_calibrated_average_linkage(calibrated, layer):
     assert max(map(len, sizes)) > 2 and max(size.max() for size in sizes) > 2, "there must be something to cluster"
 
 
-@pytest.mark.parametrize(("clustering", "height"), [("components", 0.5), ("average", 0.9)])
+@pytest.mark.parametrize(
+    ("clustering", "height"), [("components", 0.5), pytest.param("average", 0.9, marks=pytest.mark.slow)]
+)
 def test_a_height_for_all_neurons(clustering, height, layer):
     found, directions = clusterer(layer, clustering, height)(layer.inputs, layer.input_of, layer.reference, layer.w_in)
     assert_is_oracle(found, directions, layer, clustering, height)
@@ -210,6 +212,7 @@ def test_a_layer_of_dead_neurons(layer):
     assert (found.label == -1).all() and (found.measures.n_examples == 0).all() and directions.shape == (0, D)
 
 
+@pytest.mark.slow
 def test_half_precision_weights_are_used_as_float32(layer):
     w_in = jnp.asarray(layer.w_in, jnp.bfloat16)
     found, directions = clusterer(layer, height=0.9)(layer.inputs, layer.input_of, layer.reference, w_in)

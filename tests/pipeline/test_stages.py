@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from atlas.small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, make_model
+from tiny_gpt2 import D_MLP, N_LAYERS, random_model
 
 from nejax.errors import UserError
+from nejax.models.tokens import train_tokenizer
 from nejax.models.weights import load_gpt2, save_gpt2
 from nejax.pipeline import stages
 from nejax.pipeline.collect import Collection
 from nejax.pipeline.stages import N_REFERENCE, Run, Settings
 from nejax.pipeline.stores import RunDirectory, Store, unpack_text
 
+DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]  # a whole layer, and one neuron more
 SEQ_LEN, KEEP, N_EXAMPLES, N_SEQUENCES = 24, 8, 6, 30
 WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of", "naïve", "東京"]
 STORES = [
@@ -34,7 +36,8 @@ STORES = [
 def sources(tmp_path_factory) -> Path:
     """A model with a dead layer, and a folder of texts of which two cannot be used."""
     folder = tmp_path_factory.mktemp("sources")
-    make_model(folder / "model")
+    tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
+    save_gpt2(random_model(300, 32, DEAD), folder / "model", tokenizer)
     (folder / "corpus").mkdir()
     for i in range(10):
         text = " ".join(random.Random(i).choices(WORDS, k=90))
@@ -153,7 +156,7 @@ def test_the_manifest_says_what_was_asked_and_what_was_found(finished, settings,
     assert said["collect"]["peakable_tokens"] == n and (stores["collect"]["count"] == n).all()
     there = stores["inputs"]["sequence"] >= 0
     assert said["inputs"]["examples"] == there.sum()
-    assert said["inputs"]["dead_neurons"] == (~there.any(axis=2)).sum() >= D_MLP + 1
+    assert said["inputs"]["dead_neurons"] == (~there.any(axis=2)).sum() >= len(DEAD)
     n_inputs = [len(stores[f"inputs-{layer:02d}"]["inputs"]) for layer in range(N_LAYERS)]
     assert [said[f"inputs-{layer:02d}"]["distinct_inputs"] for layer in range(N_LAYERS)] == n_inputs
     assert said["inputs"]["most_distinct_inputs"] == max(n_inputs)
@@ -166,8 +169,7 @@ def test_the_manifest_says_what_was_asked_and_what_was_found(finished, settings,
 
 
 def test_dead_neurons_have_nothing(stores):
-    dead = {*((DEAD_LAYER, neuron) for neuron in range(D_MLP)), DEAD_NEURON}
-    for layer, neuron in dead:
+    for layer, neuron in DEAD:
         features = stores[f"features-{layer:02d}"]
         assert stores["collect"]["n_fired"][layer, neuron] == features["n_clusters"][neuron] == 0
         assert (stores["inputs"]["sequence"][layer, neuron] == -1).all() and (features["label"][neuron] == -1).all()
@@ -256,7 +258,7 @@ def test_the_batch_size_changes_neither_examples_nor_features(settings, stores, 
             assert np.array_equal(a[name], b[name]), name
         for name in ("height", "mean_distance", "max_distance", "cohesion"):
             np.testing.assert_allclose(a[name], b[name], rtol=1e-5, atol=1e-6, err_msg=name)
-    np.testing.assert_allclose(other["collect"]["activation"], stores["collect"]["activation"], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(other["collect"]["activation"], stores["collect"]["activation"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -271,14 +273,13 @@ def test_folded_weights_change_the_inputs_and_not_the_examples(settings, stores,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision(precision, settings, stores, tmp_path):
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 1e-2), ("float16", 1e-3)])
+def test_half_precision(precision, tolerance, settings, stores, tmp_path):
     half = everything(Run(tmp_path / "run", dataclasses.replace(settings, precision=precision), quiet=True))
     a, b = half["collect"]["activation"], stores["collect"]["activation"]
     alive = b[..., 0] > 0
-    # bfloat16 keeps 8 bits; the rounding of some 30 products and sums of a layer, and of three layers.
-    np.testing.assert_allclose(a[alive][:, 0], b[alive][:, 0], rtol=0.1)
-    assert half["inputs"]["sequence"].shape == stores["inputs"]["sequence"].shape
+    # bfloat16 has 8 bits, float16 11: worst seen over all maxima 5.4e-3 and 5.3e-4.
+    np.testing.assert_allclose(a[alive][:, 0], b[alive][:, 0], rtol=tolerance)
 
 
 # --- what is refused

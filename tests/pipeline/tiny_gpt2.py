@@ -1,5 +1,6 @@
 """A tiny random GPT-2, random sequences, and everything that goes on in the one while it reads the others."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,13 +19,13 @@ SPECIAL = np.array([0, 5], np.int32)
 """BOS, with which every sequence begins, and a token that comes in the middle of some."""
 
 
-def random_model() -> GPT2:
-    """A random model with weights large enough that neurons differ, and two neurons that never fire."""
-    config = GPT2Config(VOCAB, SEQ_LEN, D_MODEL, N_LAYERS, n_heads=2, d_mlp=D_MLP)
+def random_model(vocab_size: int = VOCAB, n_positions: int = SEQ_LEN, dead: Sequence[tuple[int, int]] = DEAD) -> GPT2:
+    """A random model with weights large enough that neurons differ, and some neurons that never fire."""
+    config = GPT2Config(vocab_size, n_positions, D_MODEL, N_LAYERS, n_heads=2, d_mlp=D_MLP)
     graph, shapes = nnx.split(nnx.eval_shape(lambda: GPT2(config, rngs=nnx.Rngs(0))))
     rng = np.random.default_rng(0)
     model = nnx.merge(graph, jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.4, leaf.shape), leaf.dtype), shapes))
-    model.blocks.mlp_in.bias[...] = model.input_bias().at[tuple(zip(*DEAD, strict=True))].set(-50)
+    model.blocks.mlp_in.bias[...] = model.input_bias().at[tuple(zip(*dead, strict=True))].set(-50)
     return model
 
 
