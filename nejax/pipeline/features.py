@@ -155,7 +155,7 @@ class LayerClusterer:
         """
         n_neurons = len(input_of)
         padded = jnp.asarray(np.pad(inputs, ((0, self.n_inputs - len(inputs)), (0, 0))))
-        w, reference = jnp.asarray(w_in, jnp.float32).T, jnp.asarray(reference)
+        w = jnp.asarray(w_in, jnp.float32).T
         n_chunks = -(-n_neurons // self.chunk)
         size = -(-n_neurons // n_chunks)  # chunks of about one size need the fewest rows to fill the last one up
         parts, directions = [], []
@@ -164,7 +164,7 @@ class LayerClusterer:
             missing = size - (stop - start)
             rows = jnp.asarray(np.pad(input_of[start:stop], ((0, missing), (0, 0)), constant_values=-1))
             w_rows = jnp.pad(w[start:stop], ((0, missing), (0, 0)))
-            found = _split_chunk(padded, reference, rows, w_rows, self.height, clustering=self.clustering)
+            found = _split_chunk(padded, jnp.asarray(reference), rows, w_rows, self.height, clustering=self.clustering)
             found = jax.tree.map(lambda leaf: np.asarray(leaf)[: stop - start], found)  # noqa: B023
             directions.append(found.directions[found.central >= 0])
             parts.append(found._replace(directions=found.directions[:, :0, :0]))

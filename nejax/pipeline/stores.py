@@ -130,7 +130,8 @@ class RunDirectory:
                 raise UserError(
                     f"{self.path} has format {manifest['format']}, this version reads {FORMAT}; use another directory"
                 )
-            {**manifest["settings"], **manifest["stages"]}  # both there, and both mappings
+            if not (isinstance(manifest["settings"], dict) and isinstance(manifest["stages"], dict)):
+                raise TypeError("settings and stages are objects")
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, UserError):
                 raise
@@ -194,7 +195,7 @@ def _digest(store: Store) -> str:
     for name in sorted(store):
         array = np.ascontiguousarray(store[name])
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

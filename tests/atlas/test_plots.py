@@ -29,7 +29,9 @@ def test_bars_are_the_quantiles_of_the_living_neurons(atlas):
     figure = plots._neurons(atlas)
     axes = {axes.get_title(): axes for axes in figure.axes}["Mean distance of examples"]
     drawn = [line.get_ydata() for line in axes.lines]
-    assert len(drawn) == 6  # two layers with living neurons: a line, a bar and a dot
+    # Two layers have living neurons; each is a line, a bar and a dot.
+    assert [len(axes.lines) for axes in figure.axes] == [6] * 8
+    assert figure.get_suptitle().startswith("127 neurons (65 dead ones left out) of model on corpus")
     for i, layer in enumerate((0, 2)):
         here = (table["layer"] == layer) & (table["n_examples"] > 0)
         quantiles = np.quantile(table["mean_distance"][here], [0.05, 0.95, 0.25, 0.75, 0.5])

@@ -273,13 +273,13 @@ def test_folded_weights_change_the_inputs_and_not_the_examples(settings, stores,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 1e-2), ("float16", 1e-3)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 2e-2), ("float16", 3e-3)])
 def test_half_precision(precision, tolerance, settings, stores, tmp_path):
     half = everything(Run(tmp_path / "run", dataclasses.replace(settings, precision=precision), quiet=True))
     a, b = half["collect"]["activation"], stores["collect"]["activation"]
     alive = b[..., 0] > 0
-    # bfloat16 has 8 bits, float16 11: worst seen over all maxima 5.4e-3 and 5.3e-4.
-    np.testing.assert_allclose(a[alive][:, 0], b[alive][:, 0], rtol=tolerance)
+    # bfloat16 has 8 bits, float16 11: of maxima up to 2.1 the worst is off by 9e-3 and 1.8e-3.
+    np.testing.assert_allclose(a[alive][:, 0], b[alive][:, 0], rtol=0, atol=tolerance)
 
 
 # --- what is refused
