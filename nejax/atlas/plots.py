@@ -122,7 +122,7 @@ def _spread(axes: Axes, layer: np.ndarray, values: np.ndarray, n_layers: int, pa
             axes.plot([i, i], [first, third], **bar)
             axes.plot(i, middle, **_DOT)
     axes.set(title=panel.title, ylabel=panel.unit, xlim=(-0.6, n_layers - 0.4))
-    axes.set_xticks(range(0, n_layers, -(-n_layers // 12)))
+    axes.set_xticks(range(0, n_layers, -(-n_layers // 8)))
     if panel.log:
         axes.set_yscale("log")
         low, high = axes.get_ylim()
@@ -136,7 +136,14 @@ def _spread(axes: Axes, layer: np.ndarray, values: np.ndarray, n_layers: int, pa
 
 _LINE: dict[str, Any] = {"color": BLUE, "linewidth": 1.2}
 _BAR: dict[str, Any] = {"color": BLUE, "linewidth": 7, "alpha": 0.6, "solid_capstyle": "butt"}
-_DOT: dict[str, Any] = {"marker": "o", "color": "white", "markeredgecolor": BLUE, "markersize": 5, "linestyle": ""}
+_DOT: dict[str, Any] = {
+    "marker": "o",
+    "color": "white",
+    "markeredgecolor": BLUE,
+    "markersize": 5,
+    "linestyle": "",
+    "clip_on": False,
+}
 _KEYS = [
     Line2D([], [], **_DOT, label="median"),
     Line2D([], [], **_BAR, label="middle half"),

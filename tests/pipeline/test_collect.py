@@ -231,19 +231,24 @@ def interrupted_after(n_calls: int):
     return progress
 
 
-def resume_after(n_batches: int, model, sequences, folder: Path, batch_size: int = 7) -> tuple[Collection, list[int]]:
-    """Interrupt a collection in batches of 7 after some, then finish it: the result, and the progress told."""
+def resume_after(
+    interruptions: tuple[int, ...], model, sequences, folder: Path, batch_size: int = 7
+) -> tuple[Collection, list[int]]:
+    """Interrupt a collection in batches of 7, each time after some more, then finish it: the result, what was told."""
     options = {"keep": KEEP, "special": SPECIAL, "checkpoints": folder, "checkpoint_every": 2}
-    with pytest.raises(Interruption):
-        collect(model, sequences, batch_size=7, progress=interrupted_after(n_batches), **options)
-    assert folder.exists()
+    for n_batches in interruptions:
+        with pytest.raises(Interruption):
+            collect(model, sequences, batch_size=7, progress=interrupted_after(n_batches), **options)
+        assert folder.exists()
     told = []
     return collect(model, sequences, batch_size=batch_size, progress=told.append, **options), told
 
 
-@pytest.mark.parametrize(("n_batches", "n_saved"), [(2, 0), (4, 2), (6, 4)])
-def test_an_interrupted_collection_goes_on_to_the_same_bits(n_batches, n_saved, model, sequences, collected, tmp_path):
-    found, told = resume_after(n_batches, model, sequences, tmp_path / "partial")
+@pytest.mark.parametrize(("interruptions", "n_saved"), [((2,), 0), ((4,), 2), ((6,), 4), ((3, 3), 4)])
+def test_an_interrupted_collection_goes_on_to_the_same_bits(
+    interruptions, n_saved, model, sequences, collected, tmp_path
+):
+    found, told = resume_after(interruptions, model, sequences, tmp_path / "partial")
     assert_identical(found, collected)
     assert sum(told) == sequences.length.sum()
     assert told[0] == sequences.length[: 7 * n_saved].sum(), "it goes on from its last checkpoint"
@@ -252,7 +257,7 @@ def test_an_interrupted_collection_goes_on_to_the_same_bits(n_batches, n_saved, 
 
 def test_a_collection_goes_on_with_another_batch_size(model, sequences, expected, seen, tmp_path):
     """Which sequences are done is what counts, not how many batches."""
-    found, told = resume_after(5, model, sequences, tmp_path / "partial", batch_size=64)
+    found, told = resume_after((5,), model, sequences, tmp_path / "partial", batch_size=64)
     assert told[0] > 0 and sum(told) == sequences.length.sum()
     assert count_near_ties(found, expected, seen) <= 0.02 * N_LAYERS * D_MLP * KEEP
     assert_counts_and_moments(found, expected, seen)
