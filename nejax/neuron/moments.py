@@ -13,7 +13,7 @@ class Moments(NamedTuple):
     """
 
     count: Float[Array, "*neurons"]
-    """How many values."""
+    """How many values, exact up to 2^24 and to a part in 10^7 beyond."""
     mean: Float[Array, "*neurons"]
     """Their mean; 0 where there are none."""
     m2: Float[Array, "*neurons"]

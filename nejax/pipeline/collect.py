@@ -145,7 +145,7 @@ def collect(
         The collection, as NumPy arrays.
 
     Raises:
-        UserError: an activation is not finite; names the layer.
+        UserError: an activation is not finite (names the layers), or a checkpoint is damaged.
     """
     n_layers, _, d_mlp = model.input_weights().shape
     graph, state = nnx.split(model)
