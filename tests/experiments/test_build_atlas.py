@@ -195,7 +195,7 @@ def test_corpora_without_text(model: Path, tmp_path: Path):
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "garbage.txt").write_bytes(np.random.default_rng(0).bytes(50_000))
     for name in ("empty.txt", "garbage.txt"):
-        error = refused(build(f"--model={model}", f"--corpus={name}", cwd=tmp_path))
+        error = refused(build(f"--model={model}", f"--corpus={name}", *SMALL, cwd=tmp_path))
         assert name in error and "text" in error
 
 

