@@ -56,6 +56,7 @@ def test_every_value_of_every_layer_is_that_of_the_golden_files(name: str):
         assert_same_values(load_gpt2(GOLDEN / name), expected["tokens"], dict(expected), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -115,6 +116,7 @@ def test_published_sizes(sizes: tuple[int, int, int], n_parameters: int):
     assert view.mlp_input.shape == view.resid_mid.shape == (n_layers, 2, 1024, d_model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_stays_near_float32(dtype: str):
     """Measured: largest difference, over the largest value of its kind, 0.0089 in bfloat16 and 0.0014 in float16.

@@ -105,6 +105,7 @@ def train(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_training_learns_and_does_so_again_bit_by_bit(train):
     state, losses = train()
     assert state.step == 30

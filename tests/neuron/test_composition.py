@@ -110,6 +110,7 @@ def test_a_layer_is_a_loop_over_its_neurons(layer):
         assert_same(jax.tree.map(lambda value, i=i: value[i], got), run(x[i], w[i], mask[i]))
 
 
+@pytest.mark.slow
 def test_layers_within_layers():
     """`vmap` of `vmap`, where every neuron's loops have a length of their own."""
     x, w, mask = a_layer()

@@ -254,6 +254,7 @@ def test_standard_input_is_text_or_json_lines(monkeypatch):
         read_standard_input(monkeypatch, b"")
 
 
+@pytest.mark.slow
 def test_python_docs_are_english_and_always_in_the_same_order():
     corpus = open_corpus("python-docs")
     documents = list(corpus)

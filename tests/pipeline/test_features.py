@@ -145,6 +145,7 @@ def test_calibrated_average_linkage(calibrated, layer):
     assert max(map(len, sizes)) > 2 and max(size.max() for size in sizes) > 2, "there must be something to cluster"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("clustering", "height"), [("components", 0.5), pytest.param("average", 0.9, marks=pytest.mark.slow)]
 )

@@ -248,6 +248,7 @@ def test_stages_run_one_by_one_give_the_same_bits(settings, finished, tmp_path):
     assert facts(last) == facts(finished)
 
 
+@pytest.mark.slow
 def test_the_batch_size_changes_neither_examples_nor_features(settings, stores, tmp_path):
     other = everything(Run(tmp_path / "run", settings, batch_size=7, quiet=True))
     for name in ("sequence", "position", "input_of"):
