@@ -1,5 +1,10 @@
 """Neuron embeddings in JAX: split every neuron of a language model into its distinct features."""
 
+import os
+
+# Before anything imports transformers: it advises that without PyTorch it is no use for models, and nejax needs none.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
 from nejax.atlas.atlas import open_atlas
 from nejax.models.loading import load_model
 from nejax.neuron.average_linkage import average_linkage, cut
