@@ -114,7 +114,7 @@ class Run:
     def loaded(self) -> LoadedModel:
         """The model; refused if it is not the one that the run's earlier stages read."""
         s = self.settings
-        loaded = load_model(s.model, dtype=jnp.dtype(s.precision), input_weights=s.input_weights)  # pyright: ignore
+        loaded = load_model(s.model, dtype=jnp.dtype(s.precision), input_weights=s.input_weights)
         n_positions = loaded.model.config.n_positions
         if s.seq_len > n_positions:
             raise UserError(f"--seq_len={s.seq_len}: model {s.model} has {n_positions} positions")
