@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from nejax.errors import UserError
 from nejax.neuron.labels import relabel
-from nejax.neuron.pairs import masked_distances
+from nejax.neuron.one_kernel import least, one_kernel, padded_to_lanes
+from nejax.neuron.pairs import masked_distances, require_square
 
 
 class Linkage(NamedTuple):
@@ -54,44 +55,54 @@ def average_linkage(distances: Float[Array, "n n"], mask: Bool[Array, " n"] | No
     Raises:
         UserError: the distances are not square, or the mask has another length.
     """
-    distances, mask, pairs = masked_distances(lax.stop_gradient(distances), mask)
+    require_square(distances, "mask", mask)
+    mask = jnp.ones(distances.shape[0], bool) if mask is None else mask
+    merges = _dendrogram(lax.stop_gradient(distances), mask)
+    return Linkage(merges, jnp.maximum(jnp.sum(mask, dtype=jnp.int32) - 1, 0), mask)
+
+
+@one_kernel
+def _dendrogram(distances: Float[Array, "n n"], mask: Bool[Array, " n"]) -> Float[Array, "n-1 4"]:
+    """The merges in order of their heights, as `Linkage` has them."""
     n = distances.shape[0]
-    n_merges = jnp.maximum(jnp.sum(mask, dtype=jnp.int32) - 1, 0)
-    left, right, height, count = _nearest_neighbour_chain(distances, mask)
-
-    # The chain finds the merges in another order. Heights grow from child to parent, so a stable sort keeps
-    # children before parents, and the cluster in a slot is the last one that the chain had put there.
-    rows = jnp.arange(n, dtype=jnp.int32)
-    real = rows < n_merges
-    order = jnp.argsort(jnp.where(real, height, jnp.inf), stable=True)
-    place = jnp.zeros(n, jnp.int32).at[order].set(rows)
-
-    def cluster_in(slot: Int[Array, " n"]) -> Int[Array, " n"]:
-        made_here = (left[None, :] == slot[:, None]) & (rows[None, :] < rows[:, None])
-        maker = jnp.max(jnp.where(made_here, rows[None, :], -1), axis=1)
-        return jnp.where(maker >= 0, n + place[maker], slot)
-
-    first, second = cluster_in(left), cluster_in(right)
+    distances, mask, pairs = masked_distances(distances, mask)
     finite = jnp.all(jnp.isfinite(jnp.where(pairs, distances, 0)))
-    columns = (
-        jnp.where(real, jnp.minimum(first, second), -1),
-        jnp.where(real, jnp.maximum(first, second), -1),
-        jnp.where(real, jnp.where(finite, height, jnp.nan), jnp.inf),
-        jnp.where(real, count, 0),
+    filler = padded_to_lanes(n) - n
+    found = _nearest_neighbour_chain(
+        jnp.pad(distances, (0, filler), constant_values=jnp.inf), jnp.pad(mask, (0, filler), constant_values=False)
     )
-    merges = jnp.stack([column.astype(distances.dtype) for column in columns], axis=1)
-    return Linkage(merges[order][: n - 1], n_merges, mask)
+
+    # The chain finds the merges in another order. Heights grow from child to parent, so a stable order by height
+    # keeps children before parents. Counting places beats a sort, and works inside a kernel.
+    step = jnp.arange(len(found), dtype=jnp.int32)
+    real = step < jnp.sum(mask, dtype=jnp.int32) - 1
+    height = jnp.where(real, found[:, 2], jnp.inf)
+    earlier = (height[:, None] < height[None, :]) | (
+        (height[:, None] == height[None, :]) & (step[:, None] < step[None, :])
+    )
+    place = jnp.sum(earlier, axis=0, dtype=jnp.int32)
+    order = jnp.sum(jnp.where(place[:, None] == step[None, :], step[:, None], 0), axis=0, dtype=jnp.int32)
+    ids = found[:, :2].astype(jnp.int32)  # rows are themselves, the cluster made in step k is -1 - k
+    ids = jnp.where(ids < 0, n + place[jnp.maximum(-1 - ids, 0)], ids)[order]
+    columns = (
+        jnp.where(real, jnp.min(ids, axis=1), -1),
+        jnp.where(real, jnp.max(ids, axis=1), -1),
+        jnp.where(real, jnp.where(finite, found[order, 2], jnp.nan), jnp.inf),
+        jnp.where(real, found[order, 3], 0),
+    )
+    return jnp.stack([column[: n - 1].astype(distances.dtype) for column in columns], axis=1)
 
 
-def _nearest_neighbour_chain(
-    distances: Float[Array, "n n"], mask: Bool[Array, " n"]
-) -> tuple[Int[Array, " n"], Int[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
-    """The merges in the order in which the chain finds them: lower slot, upper slot, height, leaves.
+def _nearest_neighbour_chain(distances: Float[Array, "n n"], mask: Bool[Array, " n"]) -> Float[Array, "n 4"]:
+    """The merges in the order in which the chain finds them: two clusters, height, leaves.
 
-    A cluster lives in the slot of its lowest row. Each step looks at the nearest neighbour of the chain's
+    A cluster is named by its row, or by -1 - k if step k of the merges made it; it lives in the slot of its lowest row.
+    Each step looks at the nearest neighbour of the chain's
     last cluster: if that is the one before it, the two merge, otherwise it joins the chain. A step costs O(n)
     and none comes after the last merge; steps without a merge write what was there, so that neurons in
     lockstep (`vmap`) need no select over the whole matrix. Entries after the last merge are arbitrary.
+
+    `n` is a multiple of `LANES`.
     """
     n, dtype = distances.shape[0], distances.dtype
     rows = jnp.arange(n, dtype=jnp.int32)
@@ -100,7 +111,7 @@ def _nearest_neighbour_chain(
     n_steps = _longest(3 * (jnp.sum(mask, dtype=jnp.int32) - 1))
 
     def step(state: tuple) -> tuple:
-        t, n_merged, length, distances, size, chain, merges, written, values = state
+        t, n_merged, length, distances, size, name, chain, merges, written, values = state
         # The last step's row is written here, before anything is read: so the matrix is updated in place.
         distances = lax.dynamic_update_slice(distances, values[None, :], (written, jnp.int32(0)))
         distances = lax.dynamic_update_slice(distances, values[:, None], (jnp.int32(0), written))
@@ -110,8 +121,8 @@ def _nearest_neighbour_chain(
         before = jnp.where(length > 1, chain[length - 2], last)
         from_last = jnp.where(size > 0, distances[last], jnp.inf)
         from_before = distances[before]
-        height = jnp.min(from_last)
-        nearest = jnp.min(jnp.where(from_last == height, rows, n - 1))
+        height = least(from_last)
+        nearest = least(jnp.where(from_last == height, rows, n - 1))
         merge = (from_last[before] <= height) & (height < jnp.inf)
 
         size_last, size_before = size[last], size[before]
@@ -122,19 +133,19 @@ def _nearest_neighbour_chain(
         dropped = jnp.where(merge, jnp.maximum(last, before), n)
         count = jnp.where(merge, size_last + size_before, size_last)
         size = jnp.where(rows == kept, count, jnp.where(rows == dropped, 0, size))
-        merge_row = jnp.stack([kept.astype(dtype), dropped.astype(dtype), height, count])
+        merge_row = jnp.stack([name[last].astype(dtype), name[before].astype(dtype), height, count])
         merges = lax.dynamic_update_slice(merges, merge_row[None, :], (n_merged, jnp.int32(0)))
+        name = jnp.where(merge & (rows == kept), -1 - n_merged, name)
         # Next comes the nearest; after a merge that empties the chain, the merged cluster starts it anew.
         end, next_link = jnp.where(merge, length - 2, length), jnp.where(merge, kept, nearest)
         chain = jnp.where(rows == end, next_link, chain)
         length = jnp.where(merge, jnp.maximum(length - 2, 1), length + 1)
         values = jnp.where(merge, mean, from_last)
-        return t + 1, n_merged + merge, length, distances, size, chain, merges, kept, values
+        return t + 1, n_merged + merge, length, distances, size, name, chain, merges, kept, values
 
     zero, size, chain, merges = jnp.int32(0), mask.astype(dtype), jnp.full(n, start), jnp.zeros((n, 4), dtype)
-    state = (zero, zero, jnp.int32(1), distances, size, chain, merges, start, distances[start])
-    left, right, height, count = lax.while_loop(lambda state: state[0] < n_steps, step, state)[6].T
-    return left.astype(jnp.int32), right.astype(jnp.int32), height, count
+    state = (zero, zero, jnp.int32(1), distances, size, rows, chain, merges, start, distances[start])
+    return lax.while_loop(lambda state: state[0] < n_steps, step, state)[7]
 
 
 @custom_vmap

@@ -6,7 +6,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from nejax.neuron.labels import relabel
-from nejax.neuron.pairs import masked_distances
+from nejax.neuron.one_kernel import one_kernel, padded_to_lanes
+from nejax.neuron.pairs import masked_distances, require_square
 
 
 @jax.jit
@@ -33,17 +34,27 @@ def connected_components(
     Raises:
         UserError: the distances are not square, or the mask has another length.
     """
-    distances, mask, pairs = masked_distances(lax.stop_gradient(distances), mask)
-    n = distances.shape[0]
+    require_square(distances, "mask", mask)
+    mask = jnp.ones(distances.shape[0], bool) if mask is None else mask
+    return _components(lax.stop_gradient(distances), jnp.asarray(height), mask)
+
+
+@one_kernel
+def _components(distances: Float[Array, "n n"], height: Array, mask: Bool[Array, " n"]) -> Int[Array, " n"]:
+    rows = len(mask)
+    filler = padded_to_lanes(rows) - rows
+    distances = jnp.pad(distances, (0, filler), constant_values=jnp.inf)
+    distances, mask, pairs = masked_distances(distances, jnp.pad(mask, (0, filler), constant_values=False))
+    n = len(mask)
     edges = pairs & (distances <= height)
 
     def spread(state: tuple[Array, Array]) -> tuple[Array, Array]:
         labels, _ = state
-        lowest = jnp.min(jnp.where(edges, labels[None, :], n), axis=1)
+        lowest = jnp.min(jnp.where(edges, labels[:, None], n), axis=0)  # over rows: columns fill vector registers
         new = jnp.minimum(labels, lowest)
         new = new[new]
         return new, jnp.any(new != labels)
 
-    rows = jnp.arange(n, dtype=jnp.int32)
-    labels, _ = lax.while_loop(lambda state: state[1], spread, (rows, jnp.array(True)))
-    return relabel(labels, mask & ~jnp.any(jnp.isnan(distances)))
+    start = jnp.arange(n, dtype=jnp.int32)
+    labels, _ = lax.while_loop(lambda state: state[1], spread, (start, jnp.array(True)))
+    return relabel(labels, mask & ~jnp.any(jnp.isnan(distances)))[:rows]
