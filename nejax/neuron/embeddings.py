@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+from nejax.neuron.one_kernel import each_row, least, small_call
 
 
 @jax.jit
@@ -39,11 +41,44 @@ def embedding_distances(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[
     Returns:
         `[n, n]`, at least float32.
     """
-    units = unit_embeddings(x, w)
-    cosines = jnp.matmul(units, units.T, precision=lax.Precision.HIGHEST)
-    cosines = (cosines + cosines.T) / 2  # a matrix product need not round both halves alike
-    n = x.shape[0]
-    return jnp.where(jnp.eye(n, dtype=bool), 0, jnp.clip(1 - cosines, 0, 2))
+    rows = _scaled_embeddings(x, w)
+    return _cosine_distances(jnp.matmul(rows, rows.T, precision=lax.Precision.HIGHEST))
+
+
+@small_call
+def _scaled_embeddings(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Array, "n d"]:
+    """The embeddings, each times a power of two that brings its largest entry near 1; subnormal ones are zero."""
+    dtype = jnp.promote_types(jnp.result_type(x, w), jnp.float32)
+    w = w.astype(dtype)
+
+    def scaled(x: Float[Array, " d"]) -> Float[Array, " d"]:
+        embedding = x.astype(dtype) * w
+        # Positive numbers are in the order of their bits, and integers are compared without a thought of NaN.
+        bits = lax.bitcast_convert_type(jnp.abs(embedding), jnp.dtype(f"int{8 * dtype.itemsize}"))
+        top = -least(jnp.pad(-bits, (0, -bits.size % 64)), lanes=64)
+        top = lax.stop_gradient(lax.bitcast_convert_type(top, dtype))
+        info = jnp.finfo(dtype)
+        exponent = jnp.clip(jnp.frexp(top)[1], info.minexp, -info.minexp)  # its negative too is that of a normal number
+        return jnp.where(top < info.tiny, 0, embedding * jnp.ldexp(jnp.ones((), dtype), -exponent))
+
+    return each_row(scaled, x)
+
+
+@small_call
+def _cosine_distances(products: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Cosine distances from scalar products; only those above the diagonal and on it are read.
+
+    A matrix product need not round both halves alike, so the distances take one half for both.
+    """
+    rows = jnp.arange(len(products))
+    squares = jnp.diagonal(products)
+    inverse = jnp.where(squares == 0, 0, lax.rsqrt(jnp.where(squares == 0, 1, squares)))
+
+    def distances(row: Int[Array, ""], above: Float[Array, " n"], below: Float[Array, " n"]) -> Float[Array, " n"]:
+        cosines = jnp.where(row < rows, above, below) * (inverse[row] * inverse)
+        return jnp.where(row == rows, 0, jnp.clip(1 - cosines, 0, 2))
+
+    return each_row(distances, rows, products, products.T)
 
 
 def unit_embeddings(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Array, "n d"]:

@@ -15,27 +15,50 @@ LANES = 16
 """Numbers that one vector register of a CPU holds."""
 
 
-def one_kernel(function: Callable) -> Callable:
-    """A function of arrays with a loop in it, made one kernel on CPU, where `vmap` is a loop over its calls.
+def small_call(function: Callable) -> Callable:
+    """A function of arrays with a loop in it, compiled as one kernel on CPU.
 
     XLA on CPU starts every operation in a loop's body as a kernel of its own, which costs more than the arithmetic
     on a hundred numbers. Marked as a small call, a whole function becomes one kernel, whose loops LLVM sees and
-    vectorises. Such a kernel runs on one core and holds no matrix product, sort or scatter. Other backends run all
-    neurons side by side, as `vmap` always does.
+    vectorises. It runs on one core, and holds no matrix product, sort or scatter.
 
     Args:
-        function: of arrays only, by position, to arrays. There must be a loop in it. Its result has no gradient
-            unless the arguments have none either: put `lax.stop_gradient` before it.
+        function: of arrays only, by position, to arrays. There must be a loop in it: a large element-wise operation
+            alone would be split among threads, which such a kernel cannot be. A first argument of one row has no loop
+            left after XLA's simplifications, and is compiled as usual.
 
     Returns:
         The same function.
     """
     compiled = jax.jit(function)
 
-    @custom_vmap
+    @wraps(function)
     def call(*args: Array) -> Any:
         out = compiled(*args)
-        return set_xla_metadata(out, xla_cpu_small_call="true", inlineable="false") if on_cpu() else out
+        if not on_cpu() or len(args[0]) == 1:
+            return out
+        return set_xla_metadata(out, xla_cpu_small_call="true", inlineable="false")
+
+    return call
+
+
+def one_kernel(function: Callable) -> Callable:
+    """A function of arrays with a loop in it, made one kernel on CPU, where `vmap` is a loop over its calls.
+
+    See `small_call`. A batched index turns updates of a slice into a scatter, which such a kernel cannot hold: hence
+    the loop. Other backends run all neurons side by side, as `vmap` always does.
+
+    Args:
+        function: as for `small_call`, without gradients: put `lax.stop_gradient` before its arguments.
+
+    Returns:
+        The same function.
+    """
+    compiled = small_call(function)
+
+    @custom_vmap
+    def call(*args: Array) -> Any:
+        return compiled(*args)
 
     @call.def_vmap
     def layer(axis_size: int, in_batched: list[bool], *args: Array) -> tuple[Any, Any]:
@@ -56,17 +79,22 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
+def each_row(function: Callable, *arrays: Array) -> Any:
+    """`function` of every row: in a loop on CPU, where a row stays in the nearest cache; side by side elsewhere."""
+    return lax.map(lambda row: function(*row), arrays) if on_cpu() else jax.vmap(function)(*arrays)
+
+
 def padded_to_lanes(n: int) -> int:
     """The least multiple of `LANES` that holds `n` numbers."""
     return -(-n // LANES) * LANES
 
 
-def least(values: Shaped[Array, " n"]) -> Shaped[Array, ""]:
-    """The minimum of `n` numbers, a multiple of `LANES`: register by register, then by halves.
+def least(values: Shaped[Array, " n"], lanes: int = LANES) -> Shaped[Array, ""]:
+    """The minimum of `n` numbers, a multiple of `lanes`: register by register, then by halves.
 
     A plain `jnp.min` over the last axis is a loop of dependent comparisons on CPU, six times slower.
     """
-    lanes = jnp.min(values.reshape(-1, LANES), axis=0)
-    while lanes.size > 1:
-        lanes = jnp.minimum(lanes[: lanes.size // 2], lanes[lanes.size // 2 :])
-    return lanes[0]
+    lowest = jnp.min(values.reshape(-1, lanes), axis=0)
+    while lowest.size > 1:
+        lowest = jnp.minimum(lowest[: lowest.size // 2], lowest[lowest.size // 2 :])
+    return lowest[0]
