@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from nejax.neuron.one_kernel import each_row, least, small_call
+from nejax.neuron.one_kernel import each_row, least, small_call, total
 
 
 @jax.jit
@@ -47,21 +47,8 @@ def embedding_distances(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[
 
 @small_call
 def _scaled_embeddings(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Array, "n d"]:
-    """The embeddings, each times a power of two that brings its largest entry near 1; subnormal ones are zero."""
-    dtype = jnp.promote_types(jnp.result_type(x, w), jnp.float32)
-    w = w.astype(dtype)
-
-    def scaled(x: Float[Array, " d"]) -> Float[Array, " d"]:
-        embedding = x.astype(dtype) * w
-        # Positive numbers are in the order of their bits, and integers are compared without a thought of NaN.
-        bits = lax.bitcast_convert_type(jnp.abs(embedding), jnp.dtype(f"int{8 * dtype.itemsize}"))
-        top = -least(jnp.pad(-bits, (0, -bits.size % 64)), lanes=64)
-        top = lax.stop_gradient(lax.bitcast_convert_type(top, dtype))
-        info = jnp.finfo(dtype)
-        exponent = jnp.clip(jnp.frexp(top)[1], info.minexp, -info.minexp)  # its negative too is that of a normal number
-        return jnp.where(top < info.tiny, 0, embedding * jnp.ldexp(jnp.ones((), dtype), -exponent))
-
-    return each_row(scaled, x)
+    """The embeddings, at least float32, each brought near length 1 by a power of two."""
+    return each_row(_near_one, _as_float(x) * _as_float(w)[None, :])
 
 
 @small_call
@@ -81,21 +68,40 @@ def _cosine_distances(products: Float[Array, "n n"]) -> Float[Array, "n n"]:
     return each_row(distances, rows, products, products.T)
 
 
+@small_call
 def unit_embeddings(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Array, "n d"]:
     """The embeddings `x_i * w` at length 1, `[n, d_model]`, at least float32; a zero embedding stays zero."""
-    dtype = jnp.promote_types(jnp.result_type(x, w), jnp.float32)
-    return unit_rows(x.astype(dtype) * w.astype(dtype)[None, :])
+    return each_row(_unit, _as_float(x) * _as_float(w)[None, :])
 
 
+@small_call
 def unit_rows(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
     """Rows divided by their length, safe from overflow and underflow of the squares; zero rows stay zero.
 
     Gradients are finite everywhere, and zero at a zero row.
     """
-    # The result does not depend on the scale, so neither does its gradient.
-    scale = lax.stop_gradient(jnp.max(jnp.abs(rows), axis=1, keepdims=True))
-    # Subnormal numbers count as zero: many devices flush them. A NaN is not "tiny" and goes through.
-    tiny = scale < jnp.finfo(rows.dtype).tiny
-    scaled = jnp.where(tiny, 0, rows) / jnp.where(tiny, 1, scale)
-    squares = jnp.sum(scaled * scaled, axis=1, keepdims=True)
-    return scaled / jnp.sqrt(jnp.where(tiny, 1, squares))
+    return each_row(_unit, rows)
+
+
+def _unit(row: Float[Array, " d"]) -> Float[Array, " d"]:
+    scaled = _near_one(row)
+    square = total(scaled * scaled)
+    return scaled * jnp.where(square == 0, 0, lax.rsqrt(jnp.where(square == 0, 1, square)))
+
+
+def _near_one(row: Float[Array, " d"]) -> Float[Array, " d"]:
+    """The row times a power of two that brings its largest entry near 1: its square neither over- nor underflows.
+
+    Subnormal rows count as zero: many devices flush them. A NaN goes through.
+    """
+    # Positive numbers are in the order of their bits, and integers are compared without a thought of NaN.
+    bits = lax.bitcast_convert_type(jnp.abs(row), jnp.dtype(f"int{8 * row.dtype.itemsize}"))
+    top = -least(jnp.pad(-bits, (0, -bits.size % 64)), lanes=64)
+    top = lax.stop_gradient(lax.bitcast_convert_type(top, row.dtype))  # the direction does not depend on the scale
+    info = jnp.finfo(row.dtype)
+    exponent = jnp.clip(jnp.frexp(top)[1], info.minexp, -info.minexp)  # its negative too is that of a normal number
+    return jnp.where(top < info.tiny, 0, row * jnp.ldexp(jnp.ones((), row.dtype), -exponent))
+
+
+def _as_float(values: Float[Array, "..."]) -> Float[Array, "..."]:
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
