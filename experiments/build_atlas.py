@@ -14,7 +14,7 @@ numbers to expect are in BUILD_NOTES.md.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 from absl import flags, logging
 
@@ -25,7 +25,9 @@ from nejax.atlas.summary import most_polysemantic, summarize
 from nejax.atlas.write import write_atlas
 from nejax.errors import run_script
 from nejax.pipeline.choose import CONTEXT
-from nejax.pipeline.features import HEIGHT_QUANTILE
+from nejax.pipeline.clustering import Method
+from nejax.pipeline.devices import use_all_cores
+from nejax.pipeline.features import CHUNK_MIB, HEIGHT_QUANTILE
 from nejax.pipeline.stages import N_REFERENCE, Run, Settings
 
 FLAGS = flags.FLAGS
@@ -63,17 +65,36 @@ flags.DEFINE_integer("max_repeats", DEFAULT.max_repeats, f"Examples with the sam
 flags.DEFINE_enum(
     "clustering",
     DEFAULT.clustering,
-    ["average", "components"],
-    "Average linkage cut at a height, or connected components of the pairs at most that far apart.",
+    get_args(Method),
+    "Average linkage cut at a height, connected components of the pairs at most that far apart, spherical k-means, or "
+    "spectral clustering.",
 )
 flags.DEFINE_float(
     "height",
     DEFAULT.height,
-    "Cut height for all neurons, a cosine distance in (0, 2]. Default: each neuron's own, the "
+    "average, components: cut height for all neurons, a cosine distance in (0, 2]. Default: each neuron's own, the "
     f"{HEIGHT_QUANTILE:.0%} quantile of the distances between {N_REFERENCE} random inputs through its weights.",
 )
-flags.DEFINE_integer("seed", DEFAULT.seed, "Of the random inputs.")
+flags.DEFINE_integer(
+    "n_clusters",
+    DEFAULT.n_clusters,
+    "kmeans, spectral: features of every neuron. Default: each neuron's own, by silhouette or by eigengap.",
+)
+flags.DEFINE_integer("max_clusters", DEFAULT.max_clusters, "kmeans, spectral: the most that are chosen for a neuron.")
+flags.DEFINE_integer("n_restarts", DEFAULT.n_restarts, "kmeans, spectral: starts of k-means.")
+flags.DEFINE_float(
+    "min_silhouette",
+    DEFAULT.min_silhouette,
+    "kmeans: mean silhouette that several features must exceed; otherwise the neuron has one.",
+)
+flags.DEFINE_integer(
+    "n_neighbors", DEFAULT.n_neighbors, "spectral: the neighbour whose distance is an example's own scale."
+)
+flags.DEFINE_integer("seed", DEFAULT.seed, "Of the random inputs, and of the starts of k-means.")
 flags.DEFINE_integer("batch_size", 16, "Sequences a pass; does not change the result.")
+flags.DEFINE_integer(
+    "chunk_mib", CHUNK_MIB, "MiB for the neurons that are clustered at a time; does not change the result."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -81,7 +102,8 @@ def main(argv: list[str]) -> None:
     values: dict[str, Any] = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Settings)}
     values["max_sequences"] = FLAGS.max_sequences or None
     settings = Settings(**values)
-    run = Run(FLAGS.run, settings, batch_size=FLAGS.batch_size)
+    use_all_cores()
+    run = Run(FLAGS.run, settings, batch_size=FLAGS.batch_size, chunk_mib=FLAGS.chunk_mib)
     path = run.directory.path
     done = sorted(run.directory.manifest["stages"])
     if run.directory.is_done("atlas"):

@@ -251,8 +251,10 @@ class Neuron:
     """Mean over all pairs in the same feature."""
     inter_cluster_distance: float
     """Mean over all pairs in different features."""
+    silhouette: float
+    """Mean silhouette of the examples: near 1, features are far apart; NaN where that is not defined."""
     height: float
-    """Distance at which the examples were cut into features."""
+    """Distance at which the examples were cut into features; NaN after k-means or spectral clustering."""
     n_merges: int
     """How many of the linkage's merges are real."""
     first_example: int

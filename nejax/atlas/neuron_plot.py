@@ -66,8 +66,9 @@ def _draw_dendrogram(axes: Axes, neuron: Neuron) -> None:
         axes.plot([x1, height, height, x2], [y1, y1, y2, y2], color=_colour(feature) if feature >= 0 else OTHER, lw=1.2)
         at[n_leaves + k] = height, (y1 + y2) / 2, feature
     axes.scatter(np.zeros(len(place)), list(place.values()), s=9, c=[_colour(label[leaf]) for leaf in place], zorder=3)
-    axes.axvline(neuron.height, color="black", lw=0.8, ls="--")
-    axes.text(neuron.height, -1.8, f"cut at {neuron.height:.2f}", ha="center", va="bottom", fontsize=8)
+    if not np.isnan(neuron.height):
+        axes.axvline(neuron.height, color="black", lw=0.8, ls="--")
+        axes.text(neuron.height, -1.8, f"cut at {neuron.height:.2f}", ha="center", va="bottom", fontsize=8)
     axes.invert_yaxis()
     axes.set_yticks([])
     axes.set_xlabel("cosine distance of neuron embeddings")

@@ -37,8 +37,9 @@ _DISTANCES = [
     _Panel("Mean distance of examples", "cosine distance", "mean_distance"),
     _Panel("... within features", "cosine distance", "intra_cluster_distance"),
     _Panel("... between features", "cosine distance", "inter_cluster_distance"),
-    _Panel("Height of the cut", "cosine distance", "height"),
 ]
+_HEIGHT = _Panel("Height of the cut", "cosine distance", "height")
+_SILHOUETTE = _Panel("Silhouette", "mean silhouette", "silhouette")
 
 
 def plot_measures(atlas: Atlas, folder: Path | str) -> list[Path]:
@@ -50,7 +51,7 @@ def plot_measures(atlas: Atlas, folder: Path | str) -> list[Path]:
 
     Returns:
         The files: `neurons.png`, the measures of the neurons by layer; `features.png`, the sizes and the cohesion of
-        the features, and mean distances beside heights.
+        the features, and mean distances beside heights (or silhouettes).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,14 +69,20 @@ def _neurons(atlas: Atlas) -> Figure:
     for axes in rows[1]:
         axes.sharey(rows[1, 0])
         axes.set_xlabel("layer")
-    for axes, panel in zip(rows.flat, _ACTIVITY + _DISTANCES, strict=True):
+    panels = [*_ACTIVITY, *_DISTANCES, _separation(table)]
+    for axes, panel in zip(rows.flat, panels, strict=True):
         _spread(axes, alive["layer"], alive[panel.column], atlas.n_layers, panel)
-    for axes, panel in zip(rows.flat, _ACTIVITY + _DISTANCES, strict=True):  # not before all is drawn: some share it
+    for axes, panel in zip(rows.flat, panels, strict=True):  # not before all is drawn: some share it
         axes.set_ylim(bottom=None if panel.log else 0)
     n_dead = atlas.n_neurons - len(alive["id"])
     _title(figure, atlas, f"{len(alive['id']):,} neurons{f' ({n_dead:,} dead ones left out)' if n_dead else ''}")
     figure.legend(handles=_KEYS, loc="outside lower center", ncols=len(_KEYS), frameon=False)
     return figure
+
+
+def _separation(neurons: dict[str, np.ndarray]) -> _Panel:
+    """What tells how far apart features are: the height of the cut, or after other clusterings the silhouette."""
+    return _SILHOUETTE if np.isnan(neurons["height"]).all() else _HEIGHT
 
 
 def _features(atlas: Atlas) -> Figure:
@@ -95,13 +102,17 @@ def _features(atlas: Atlas) -> Figure:
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "frameon": False}
     cohesion.legend(handles=_KEYS, ncols=len(_KEYS), **below)
 
-    known = ~np.isnan(neurons["mean_distance"] + neurons["height"])
-    height, mean = neurons["height"][known], neurons["mean_distance"][known]
-    distances.set(title="Mean distance and height", xlabel="height of the cut", ylabel="mean distance of examples")
+    panel = _separation(neurons)
+    known = ~np.isnan(neurons["mean_distance"] + neurons[panel.column])
+    separation, mean = neurons[panel.column][known], neurons["mean_distance"][known]
+    distances.set(
+        title=f"Mean distance and {panel.column}", xlabel=panel.title.lower(), ylabel="mean distance of examples"
+    )
     if known.any():
-        drawn = distances.hexbin(height, mean, gridsize=40, bins="log", cmap="cividis", mincnt=1, linewidths=0.1)
+        drawn = distances.hexbin(separation, mean, gridsize=40, bins="log", cmap="cividis", mincnt=1, linewidths=0.1)
         figure.colorbar(drawn, ax=distances, label="neurons")
-        middle = np.median(height)
+    if known.any() and panel is _HEIGHT:
+        middle = np.median(separation)
         distances.axline((middle, middle), slope=1, color=ORANGE, linewidth=1.4, linestyle="--", label="equal")
         distances.legend(**below)
     _plain(distances)

@@ -43,7 +43,8 @@ SCHEMA = (
       mean_distance REAL,
       intra_cluster_distance REAL,
       inter_cluster_distance REAL,
-      height REAL,                     -- at which the dendrogram was cut
+      silhouette REAL,                 -- mean over its examples; NULL for one feature, or for examples each on its own
+      height REAL,                     -- at which the dendrogram was cut; NULL where clusters do not end at a distance
       n_merges INTEGER NOT NULL,       -- of the dendrogram's rows, how many are real
       first_example INTEGER NOT NULL,  -- the neuron's examples are first_example .. first_example + n_examples - 1
       first_feature INTEGER NOT NULL   -- likewise with n_features

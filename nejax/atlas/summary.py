@@ -1,5 +1,7 @@
 """What a person reads when an atlas is finished."""
 
+from typing import Any
+
 import numpy as np
 
 from nejax.atlas.atlas import Atlas, Neuron
@@ -45,9 +47,6 @@ def _overview(atlas: Atlas, neurons: Table, features: Table) -> str:
     settings, stages = atlas.manifest["settings"], atlas.manifest["stages"]
     alive = neurons["n_examples"] > 0
     n_dead = f"{(~alive).sum():,}" if (~alive).any() else "none"
-    heights = neurons["height"][alive]
-    origin = "as set" if settings["height"] else "calibrated for each neuron"
-    linkage = {"average": "average linkage", "components": "connected components"}[settings["clustering"]]
     large = int((features["n_examples"] >= MIN_IN_FEATURE).sum())
     lines = {
         "model": f"{settings['model']} ({settings['input_weights']} input weights, {settings['precision']}): "
@@ -58,9 +57,24 @@ def _overview(atlas: Atlas, neurons: Table, features: Table) -> str:
         "examples": f"{neurons['n_examples'].sum():,}, median {_median(neurons['n_examples'][alive], '.0f')} a neuron",
         "features": f"{len(features['id']):,}, median {_median(neurons['n_features'][alive], '.0f')} a neuron; "
         f"{large:,} of them have at least {MIN_IN_FEATURE} examples",
-        "height": f"{linkage} cut at a cosine distance of {_median(heights)} (median), {origin}",
+        "clusters": _clustering(settings, neurons["height"][alive], neurons["silhouette"][alive]),
     }
     return "Atlas\n" + "\n".join(f"  {name:<9} {line}" for name, line in lines.items())
+
+
+def _clustering(settings: dict[str, Any], heights: np.ndarray, silhouettes: np.ndarray) -> str:
+    """How the features were found, and how well they are apart."""
+    method = settings["clustering"]
+    if method in ("average", "components"):
+        name = {"average": "average linkage", "components": "connected components"}[method]
+        origin = "as set" if settings["height"] else "calibrated for each neuron"
+        how = f"{name} cut at a cosine distance of {_median(heights)} (median), {origin}"
+    else:
+        name = {"kmeans": "spherical k-means", "spectral": "spectral clustering"}[method]
+        chosen = "silhouette" if method == "kmeans" else "eigengap"
+        number = settings["n_clusters"] or f"their number chosen by {chosen}, at most {settings['max_clusters']}"
+        how = f"{name}: {number}"
+    return f"{how}; median silhouette {_median(silhouettes)}"
 
 
 def _layers(atlas: Atlas, neurons: Table) -> str:

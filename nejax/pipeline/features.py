@@ -1,32 +1,29 @@
 """Split every neuron of a layer into its features: distances, dendrogram, clusters, measures, centres, directions."""
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, ScalarLike
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from nejax.errors import UserError
-from nejax.neuron.average_linkage import Linkage, average_linkage, cut
+from nejax.neuron.average_linkage import Linkage, average_linkage
 from nejax.neuron.clusters import central_examples, cohesion, feature_directions
-from nejax.neuron.connected_components import connected_components
 from nejax.neuron.embeddings import embedding_distances
 from nejax.neuron.polysemanticity import Polysemanticity, polysemanticity
-
-Clustering = Literal["average", "components"]
+from nejax.neuron.quality import silhouette
+from nejax.pipeline.clustering import Clustering
+from nejax.pipeline.devices import mesh_of_all
 
 HEIGHT_QUANTILE = 0.05
 """The calibrated height is this quantile of the distances between random inputs seen through the neuron's weights."""
 
-_CHUNK_BYTES = 256 * 2**20
-"""Bound on the device memory that one call's inputs and distances take."""
-
-
-_CPU_BATCH = 8
-"""Neurons side by side on CPU: 8 to 32 take a fifth less time than one at a time (BUILD_NOTES.md)."""
+CHUNK_MIB = 256
+"""Memory for one chunk of neurons, unless another bound is set."""
 
 
 class Clustered(NamedTuple):
@@ -35,7 +32,7 @@ class Clustered(NamedTuple):
     linkage: Linkage
     """The whole average-linkage dendrogram over the `n` examples, whatever the clustering."""
     height: Float[Array, ""]
-    """Where it was cut, a cosine distance."""
+    """Where it was cut, a cosine distance; NaN if the clusters do not end at a distance."""
     label: Int[Array, " n"]
     """The feature of each example: 0 is the largest, ties to the one with the strongest example; -1 where masked."""
     cohesion: Float[Array, " n"]
@@ -43,6 +40,8 @@ class Clustered(NamedTuple):
     central: Int[Array, " n"]
     """Entry `c` is the central example of feature `c`; -1 where there is no such feature."""
     measures: Polysemanticity
+    silhouette: Float[Array, ""]
+    """Mean silhouette of the examples; NaN if there is one feature, or each example is its own."""
     directions: Float[Array, "n d_model"]
     """Row `c` is the unit mean embedding of feature `c`; zeros where there is no such feature."""
 
@@ -82,6 +81,7 @@ def cluster_neuron(
     mask: Bool[Array, " n"],
     w: Float[Array, " d_model"],
     height: Float[Array, ""],
+    key: PRNGKeyArray,
     *,
     clustering: Clustering,
 ) -> Clustered:
@@ -91,17 +91,16 @@ def cluster_neuron(
         x: the input at the peak of each example, strongest first.
         mask: which examples are there.
         w: the neuron's input weights.
-        height: cosine distance up to which clusters merge.
-        clustering: `"average"`: average linkage cut at `height` (Foote 2024); `"components"`: connected components of
-            the graph of pairs at most `height` apart.
+        height: cosine distance up to which clusters merge, or NaN.
+        key: for methods that start at random.
+        clustering: the method, and its settings.
 
     Returns:
         Features and measures.
     """
     distances = embedding_distances(x, w)
     linkage = average_linkage(distances, mask)
-    found = cut(linkage, height) if clustering == "average" else connected_components(distances, height, mask)
-    label = largest_first(found)
+    label = largest_first(clustering.labels(distances, linkage, mask, height, key))
     return Clustered(
         linkage=linkage,
         height=height,
@@ -109,6 +108,7 @@ def cluster_neuron(
         cohesion=cohesion(distances, label),
         central=central_examples(distances, label),
         measures=polysemanticity(distances, label),
+        silhouette=silhouette(distances, label).mean,
         directions=feature_directions(x, w, label),
     )
 
@@ -123,27 +123,53 @@ def largest_first(labels: Int[Array, " n"]) -> Int[Array, " n"]:
 
 
 class LayerClusterer:
-    """Splits all neurons of a layer, a chunk at a time; one compilation serves all layers.
+    """Splits all neurons of a layer, a chunk at a time, spread over all devices; one compilation serves all layers.
 
     Args:
         n_inputs: most distinct inputs any layer has: shorter ones are padded to it.
         n_examples: examples a neuron.
         d_model: width of the inputs.
-        clustering: see `cluster_neuron`.
-        height: cut height for all neurons, in (0, 2], or None for `calibrated_height`.
+        clustering: the method, and its settings. A height of None is calibrated for each neuron.
+        seed: for methods that start at random.
+        chunk_mib: bound on the memory, in MiB, that the neurons of one chunk take on all devices together, beside the
+            layer's inputs and weights. Does not change the result.
 
     Raises:
-        UserError: the height is outside (0, 2].
+        UserError: a setting is out of range.
     """
 
-    def __init__(self, *, n_inputs: int, n_examples: int, d_model: int, clustering: Clustering, height: float | None):
-        check_height(height)
-        self.n_inputs, self.clustering, self.height = n_inputs, clustering, height
+    def __init__(
+        self,
+        *,
+        n_inputs: int,
+        n_examples: int,
+        d_model: int,
+        clustering: Clustering,
+        seed: int = 0,
+        chunk_mib: int = CHUNK_MIB,
+    ):
+        clustering.check(n_examples)
+        if chunk_mib < 1:
+            raise UserError(f"--chunk_mib={chunk_mib}: expected at least 1")
+        self.n_inputs, self.key = n_inputs, jax.random.key(seed)
+        mesh = mesh_of_all("neurons")
+        # Accelerators hold the matrices of a whole chunk at once; a CPU those of a few neurons, and their results.
         per_neuron = 4 * n_examples * (3 * d_model + 4 * n_examples)
-        self.chunk = max(1, min(1024, _CHUNK_BYTES // per_neuron))
+        side_by_side = max(1, chunk_mib * 2**20 // per_neuron // mesh.size)
+        self.chunk = min(1024, side_by_side) * mesh.size
+        everywhere, spread = PartitionSpec(), PartitionSpec("neurons")
+        self._split = jax.jit(
+            jax.shard_map(
+                partial(_split_neurons, clustering=clustering),
+                mesh=mesh,
+                in_specs=(everywhere, everywhere, spread, spread, spread),
+                out_specs=spread,
+                check_vma=False,  # custom_vmap, which the clusterings use, does not say what varies over the mesh
+            )
+        )
 
     def __call__(
-        self, inputs: np.ndarray, input_of: np.ndarray, reference: np.ndarray, w_in: np.ndarray | Array
+        self, inputs: np.ndarray, input_of: np.ndarray, reference: np.ndarray, w_in: np.ndarray | Array, layer: int = 0
     ) -> tuple[Clustered, np.ndarray]:
         """Split a layer.
 
@@ -152,6 +178,7 @@ class LayerClusterer:
             input_of: [n_neurons, n_examples] int32, rows of `inputs`; -1 where empty.
             reference: [n_reference, d_model] float32.
             w_in: [d_model, n_neurons].
+            layer: which one: neurons of different layers start at random differently.
 
         Returns:
             What was found, as NumPy arrays with a leading neuron axis (`directions` left empty: [n_neurons, 0, 0]),
@@ -160,49 +187,47 @@ class LayerClusterer:
         n_neurons = len(input_of)
         padded = jnp.asarray(np.pad(inputs, ((0, self.n_inputs - len(inputs)), (0, 0))))
         w = jnp.asarray(w_in, jnp.float32).T
+        of_layer = jax.random.fold_in(self.key, layer)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(of_layer, jnp.arange(n_neurons))
+        n_devices = jax.device_count()
         n_chunks = -(-n_neurons // self.chunk)
-        size = -(-n_neurons // n_chunks)  # chunks of about one size need the fewest rows to fill the last one up
+        # chunks of about one size need the fewest rows to fill the last one up
+        size = -(-n_neurons // (n_chunks * n_devices)) * n_devices
         parts, directions = [], []
         for start in range(0, n_neurons, size):
             stop = min(start + size, n_neurons)
             missing = size - (stop - start)
             rows = jnp.asarray(np.pad(input_of[start:stop], ((0, missing), (0, 0)), constant_values=-1))
             w_rows = jnp.pad(w[start:stop], ((0, missing), (0, 0)))
-            found = _split_chunk(padded, jnp.asarray(reference), rows, w_rows, self.height, clustering=self.clustering)
+            key_rows = keys[jnp.minimum(jnp.arange(start, start + size), n_neurons - 1)]
+            found = self._split(padded, jnp.asarray(reference), rows, w_rows, key_rows)
             found = jax.tree.map(lambda leaf: np.asarray(leaf)[: stop - start], found)  # noqa: B023
             directions.append(found.directions[found.central >= 0])
             parts.append(found._replace(directions=found.directions[:, :0, :0]))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), np.concatenate(directions)
 
 
-@partial(jax.jit, static_argnames="clustering")
-def _split_chunk(
+def _split_neurons(
     inputs: Float[Array, "n_inputs d_model"],
     reference: Float[Array, "n_reference d_model"],
     rows: Int[Array, "chunk n_examples"],
     w: Float[Array, "chunk d_model"],
-    height: ScalarLike | None,
+    keys: Key[Array, " chunk"],
     *,
     clustering: Clustering,
 ) -> Clustered:
     """Split some neurons, each with its own rows of the inputs and its own weights."""
 
-    def split(neuron: tuple[Array, Array]) -> Clustered:
-        rows, w = neuron
-        at = calibrated_height(reference, w, HEIGHT_QUANTILE) if height is None else jnp.asarray(height, jnp.float32)
-        return cluster_neuron(inputs[jnp.maximum(rows, 0)], rows >= 0, w, at, clustering=clustering)
+    def split(neuron: tuple[Array, Array, Array]) -> Clustered:
+        rows, w, key = neuron
+        if not clustering.has_height:
+            height = jnp.float32(jnp.nan)
+        elif clustering.height is None:
+            height = calibrated_height(reference, w, HEIGHT_QUANTILE)
+        else:
+            height = jnp.float32(clustering.height)
+        return cluster_neuron(inputs[jnp.maximum(rows, 0)], rows >= 0, w, height, key, clustering=clustering)
 
-    # On CPU a few neurons at a time keep their matrices in cache; accelerators want all side by side.
-    return lax.map(split, (rows, w), batch_size=_CPU_BATCH if jax.default_backend() == "cpu" else len(rows))
-
-
-def check_height(height: float | None) -> None:
-    """Refuse a height that no cosine distance reaches or exceeds.
-
-    Raises:
-        UserError: outside (0, 2].
-    """
-    if height is not None and not 0 < height <= 2:
-        raise UserError(
-            f"height {height:g} is outside (0, 2], the range of cosine distances; leave it out to have it calibrated"
-        )
+    # A CPU core keeps the matrices of one neuron in its cache; accelerators want all side by side.
+    on_cpu = jax.default_backend() == "cpu"
+    return lax.map(split, (rows, w, keys), batch_size=None if on_cpu else len(rows))

@@ -21,10 +21,11 @@ from nejax.models.loading import LoadedModel, load_model
 from nejax.neuron.moments import Moments
 from nejax.neuron.top_examples import TopExamples
 from nejax.pipeline.choose import Selection, choose_examples
+from nejax.pipeline.clustering import Clustering, Method
 from nejax.pipeline.collect import Collection, collect, peakable
 from nejax.pipeline.corpus import Sequences, make_sequences
 from nejax.pipeline.documents import open_corpus
-from nejax.pipeline.features import Clustering, LayerClusterer, check_height
+from nejax.pipeline.features import CHUNK_MIB, LayerClusterer
 from nejax.pipeline.revisit import random_positions, revisit
 from nejax.pipeline.stores import RunDirectory, Store, pack_text, stop_on_full_disk
 
@@ -50,9 +51,18 @@ class Settings:
     selection: Selection = "fraction"
     min_fraction: float = 0.4
     max_repeats: int = 2
-    clustering: Clustering = "average"
-    height: float | None = None
+    clustering: Method = Clustering.method
+    height: float | None = Clustering.height
+    n_clusters: int | None = Clustering.n_clusters
+    max_clusters: int = Clustering.max_clusters
+    n_restarts: int = Clustering.n_restarts
+    min_silhouette: float = Clustering.min_silhouette
+    n_neighbors: int = Clustering.n_neighbors
     seed: int = 0
+
+    def how_to_cluster(self) -> Clustering:
+        """The method of clustering with its settings."""
+        return Clustering(self.clustering, *(getattr(self, f.name) for f in dataclasses.fields(Clustering)[1:]))
 
     def check(self) -> None:
         """Refuse values out of range before any work.
@@ -60,12 +70,10 @@ class Settings:
         Raises:
             UserError: names the flag, its value, and what was expected.
         """
-        check_height(self.height)
         choices = {
             "input_weights": ("native", "folded"),
             "precision": ("float32", "bfloat16", "float16"),
             "selection": get_args(Selection),
-            "clustering": get_args(Clustering),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -91,6 +99,7 @@ class Settings:
             )
         if self.first_position >= self.seq_len:
             raise UserError(f"--first_position={self.first_position}: expected less than --seq_len={self.seq_len}")
+        self.how_to_cluster().check(self.examples)
 
 
 class Run:
@@ -100,14 +109,24 @@ class Run:
         directory: of the run.
         settings: checked before anything is written.
         batch_size: sequences a pass; does not change the result beyond rounding.
+        chunk_mib: memory, in MiB, for the neurons that are clustered at a time; does not change the result.
         quiet: show no progress bars.
     """
 
-    def __init__(self, directory: Path | str, settings: Settings, *, batch_size: int = 16, quiet: bool = False):
+    def __init__(
+        self,
+        directory: Path | str,
+        settings: Settings,
+        *,
+        batch_size: int = 16,
+        chunk_mib: int = CHUNK_MIB,
+        quiet: bool = False,
+    ):
         settings.check()
-        if batch_size < 1:
-            raise UserError(f"--batch_size={batch_size}: expected at least 1")
-        self.settings, self.batch_size, self.quiet = settings, batch_size, quiet
+        for name, value in (("batch_size", batch_size), ("chunk_mib", chunk_mib)):
+            if value < 1:
+                raise UserError(f"--{name}={value}: expected at least 1")
+        self.settings, self.batch_size, self.chunk_mib, self.quiet = settings, batch_size, chunk_mib, quiet
         self.directory = RunDirectory(directory, dataclasses.asdict(settings))
 
     @functools.cached_property
@@ -220,6 +239,7 @@ class Run:
             shared["input_of"][layer],
             shared["reference"][layer],
             self._input_weights[layer],
+            layer,
         )
         if not len(directions):  # a layer of dead neurons: Orbax keeps no empty arrays
             directions = np.zeros((1, directions.shape[1]), np.float32)
@@ -230,14 +250,14 @@ class Run:
             "label": found.label,
             "cohesion": found.cohesion,
             "central": found.central,
+            "silhouette": found.silhouette,
             "directions": directions.astype(np.float16),
             **found.measures._asdict(),
         }
         alive = found.measures.n_examples > 0
-        facts = {
-            "features": int(found.measures.n_clusters.clip(0).sum()),
-            "median_height": round(float(np.median(found.height[alive])), 6) if alive.any() else None,
-        }
+        facts: dict[str, Any] = {"features": int(found.measures.n_clusters.clip(0).sum())}
+        if self.settings.how_to_cluster().has_height:
+            facts["median_height"] = round(float(np.median(found.height[alive])), 6) if alive.any() else None
         return store, facts
 
     @functools.cached_property
@@ -247,8 +267,9 @@ class Run:
             n_inputs=self.directory.manifest["stages"]["inputs"]["most_distinct_inputs"],
             n_examples=shared["sequence"].shape[2],
             d_model=shared["reference"].shape[2],
-            clustering=self.settings.clustering,
-            height=self.settings.height,
+            clustering=self.settings.how_to_cluster(),
+            seed=self.settings.seed,
+            chunk_mib=self.chunk_mib,
         )
 
     @functools.cached_property

@@ -1,5 +1,10 @@
 """Features of a layer against SciPy and NumPy in float64, one neuron at a time."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,14 +14,18 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse.csgraph import connected_components as scipy_components
 
 from nejax.errors import UserError
+from nejax.neuron.embeddings import embedding_distances
+from nejax.neuron.kernel_kmeans import kmeans_from_distances
 from nejax.neuron.polysemanticity import Polysemanticity
+from nejax.neuron.quality import silhouette
+from nejax.neuron.spectral import spectral
 from nejax.pipeline import features as features_module
+from nejax.pipeline.clustering import Clustering, Method
 from nejax.pipeline.features import (
     HEIGHT_QUANTILE,
     Clustered,
     LayerClusterer,
     calibrated_height,
-    check_height,
     largest_first,
 )
 
@@ -54,8 +63,9 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def clusterer(layer: Layer, clustering="average", height: float | None = None, n_inputs: int = N_INPUTS):
-    return LayerClusterer(n_inputs=n_inputs, n_examples=N_EXAMPLES, d_model=D, clustering=clustering, height=height)
+def clusterer(method: Method = "average", **settings) -> LayerClusterer:
+    clustering = Clustering(method, **settings)
+    return LayerClusterer(n_inputs=N_INPUTS, n_examples=N_EXAMPLES, d_model=D, clustering=clustering)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +75,7 @@ def layer() -> Layer:
 
 @pytest.fixture(scope="module")
 def calibrated(layer) -> tuple[Clustered, np.ndarray]:
-    return clusterer(layer)(layer.inputs, layer.input_of, layer.reference, layer.w_in)
+    return clusterer()(layer.inputs, layer.input_of, layer.reference, layer.w_in)
 
 
 def partition(distances: np.ndarray, height: float, clustering: str) -> np.ndarray:
@@ -150,7 +160,7 @@ def test_calibrated_average_linkage(calibrated, layer):
     ("clustering", "height"), [("components", 0.5), pytest.param("average", 0.9, marks=pytest.mark.slow)]
 )
 def test_a_height_for_all_neurons(clustering, height, layer):
-    found, directions = clusterer(layer, clustering, height)(layer.inputs, layer.input_of, layer.reference, layer.w_in)
+    found, directions = clusterer(clustering, height=height)(layer.inputs, layer.input_of, layer.reference, layer.w_in)
     assert_is_oracle(found, directions, layer, clustering, height)
 
 
@@ -188,9 +198,9 @@ def test_one_compilation_serves_all_chunks_and_layers(per_chunk, calibrated, lay
     traced = []
     plain = features_module.cluster_neuron
     monkeypatch.setattr(features_module, "cluster_neuron", lambda *a, **b: traced.append(1) or plain(*a, **b))
-    monkeypatch.setattr(features_module, "_CHUNK_BYTES", per_chunk * 4 * N_EXAMPLES * (3 * D + 4 * N_EXAMPLES))
-    split = clusterer(layer)
-    assert split.chunk == per_chunk
+    split = clusterer()
+    assert split.chunk > N_NEURONS
+    split.chunk = per_chunk
     found = split(layer.inputs, layer.input_of, layer.reference, layer.w_in)
     assert len(traced) == 1
     assert_close(found, calibrated)
@@ -202,21 +212,95 @@ def test_one_compilation_serves_all_chunks_and_layers(per_chunk, calibrated, lay
 
 @pytest.mark.slow
 def test_neurons_side_by_side_as_on_accelerators(calibrated, layer, monkeypatch):
-    monkeypatch.setattr(features_module.jax, "default_backend", lambda: "gpu")
-    features_module._split_chunk.clear_cache()
-    assert_close(clusterer(layer)(layer.inputs, layer.input_of, layer.reference, layer.w_in), calibrated)
-    features_module._split_chunk.clear_cache()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    jax.clear_caches()  # of functions traced for the CPU
+    assert_close(clusterer()(layer.inputs, layer.input_of, layer.reference, layer.w_in), calibrated)
+    jax.clear_caches()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["kmeans", "spectral"])
+def test_neurons_that_start_at_random_side_by_side(method, layer, monkeypatch):
+    args = layer.inputs, layer.input_of, layer.reference, layer.w_in
+    expected = clusterer(method)(*args)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    jax.clear_caches()
+    assert_close(clusterer(method)(*args), expected)
+    jax.clear_caches()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [None, 3])
+@pytest.mark.parametrize("method", ["kmeans", "spectral"])
+def test_methods_that_start_at_random(method, given, layer):
+    """Each neuron's labels are those of the function alone, whatever its place in a chunk; measures are of these."""
+    args = layer.inputs, layer.input_of, layer.reference, layer.w_in
+    split = clusterer(method, n_clusters=given, max_clusters=6)
+    found, directions = split(*args, layer=2)
+    assert np.isnan(found.height).all() and directions.shape == (found.measures.n_clusters.sum(), D)
+    split.chunk = 3
+    assert_close(split(*args, layer=2), (found, directions))
+    counts = found.measures.n_clusters
+    n = (layer.input_of >= 0).sum(1)
+    if given:
+        np.testing.assert_array_equal(counts, np.minimum(n, 3))
+    assert counts[DEAD] == 0 and counts[ALONE] == 1 and counts.max() > 2
+    for neuron in range(N_NEURONS):
+        x = jnp.asarray(layer.inputs[np.maximum(layer.input_of[neuron], 0)])
+        distances, mask = embedding_distances(x, jnp.asarray(layer.w_in[:, neuron])), layer.input_of[neuron] >= 0
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 2), neuron)
+        if method == "spectral":
+            k = None if given is None else jnp.int32(max(min(n[neuron], 3), 1))
+            labels = spectral(distances, k, key=key, mask=mask, max_clusters=given or 6).labels
+        else:
+            k = None if given is None else jnp.int32(max(min(n[neuron], 3), 1))
+            labels = kmeans_from_distances(
+                distances, k, key=key, mask=mask, max_clusters=given or 6, spherical=True
+            ).labels
+        np.testing.assert_array_equal(found.label[neuron], largest_first(labels))
+        mean = silhouette(distances, labels).mean
+        np.testing.assert_allclose(found.silhouette[neuron], mean, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_number_of_devices_does_not_matter(tmp_path):
+    """Three cores that are devices of their own give what one gives; eleven neurons do not divide by three."""
+    code = (
+        "import sys, numpy as np, jax; jax.config.update('jax_num_cpu_devices', int(sys.argv[1]))\n"
+        "from test_features import Layer, clusterer\n"
+        "layer = Layer(0)\n"
+        "for method in ('average', 'components', 'kmeans', 'spectral'):\n"
+        "    split = clusterer(method)\n"
+        "    split.chunk = 2 * jax.device_count()\n"
+        "    found, directions = split(layer.inputs, layer.input_of, layer.reference, layer.w_in)\n"
+        "    np.savez(f'{sys.argv[2]}/{method}.npz', *jax.tree.leaves(found), directions)\n"
+        "print(jax.device_count())"
+    )
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), str(here.parents[1])])
+    for n in (1, 3):
+        (tmp_path / str(n)).mkdir()
+        command = [sys.executable, "-c", code, str(n), str(tmp_path / str(n))]
+        done = subprocess.run(
+            command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == str(n)
+    for method in ("average", "components", "kmeans", "spectral"):
+        alone, together = (np.load(tmp_path / str(n) / f"{method}.npz") for n in (1, 3))
+        assert len(alone.files) == len(together.files) > 10
+        for name in alone.files:
+            np.testing.assert_allclose(together[name], alone[name], rtol=1e-6, atol=1e-6)
 
 
 def test_a_layer_of_dead_neurons(layer):
-    found, directions = clusterer(layer)(layer.inputs, np.full_like(layer.input_of, -1), layer.reference, layer.w_in)
+    found, directions = clusterer()(layer.inputs, np.full_like(layer.input_of, -1), layer.reference, layer.w_in)
     assert (found.label == -1).all() and (found.measures.n_examples == 0).all() and directions.shape == (0, D)
 
 
 @pytest.mark.slow
 def test_half_precision_weights_are_used_as_float32(layer):
     w_in = jnp.asarray(layer.w_in, jnp.bfloat16)
-    found, directions = clusterer(layer, height=0.9)(layer.inputs, layer.input_of, layer.reference, w_in)
+    found, directions = clusterer(height=0.9)(layer.inputs, layer.input_of, layer.reference, w_in)
     rounded = Layer(0)
     rounded.w_in = np.asarray(w_in.astype(jnp.float32))
     assert_is_oracle(found, directions, rounded, height=0.9)
@@ -237,19 +321,6 @@ def test_the_calibrated_height_is_a_quantile_of_the_reference_distances(layer):
 def test_without_a_pair_of_reference_inputs_there_is_nothing_to_calibrate_by(n_reference, layer):
     with pytest.raises(UserError, match=f"the corpus has {n_reference} positions .*--height"):
         calibrated_height(jnp.asarray(layer.reference[:n_reference]), jnp.asarray(layer.w_in[:, 0]), 0.05)
-
-
-@pytest.mark.parametrize("height", [0.0, -1.0, 2.1, float("nan"), float("inf"), -0.0])
-def test_heights_that_no_distance_has_are_refused(height):
-    with pytest.raises(UserError, match=r"height .* is outside \(0, 2\]"):
-        check_height(height)
-    with pytest.raises(UserError):
-        LayerClusterer(n_inputs=1, n_examples=2, d_model=3, clustering="average", height=height)
-
-
-@pytest.mark.parametrize("height", [None, 1e-6, 0.05, 2.0])
-def test_other_heights_are_not(height):
-    check_height(height)
 
 
 # --- names of clusters
