@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "nejax"
 FLOORS = ["neuron", "models", "pipeline", "atlas"]
-OUTSIDE = {"neuron": {"jax", "jaxtyping", "numpy", "collections", "functools", "typing"}}
+OUTSIDE = {"neuron": {"jax", "jaxtyping", "numpy", "collections", "functools", "operator", "typing"}}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -1,0 +1,148 @@
+"""nejax's clusterings beside SciPy, scikit-learn and OTT-JAX, on the same neurons in the same process."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import NamedSharding, PartitionSpec
+from scipy.cluster.hierarchy import linkage
+from scipy.sparse.csgraph import connected_components as scipy_components
+from scipy.spatial.distance import pdist, squareform
+from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
+
+import nejax
+from benchmarks.planted import D, K, Neurons, everything, spread
+from benchmarks.timing import Contender, Figures, product_contender, product_flops, race
+from nejax.neuron.spectral import affinity
+from nejax.pipeline.devices import mesh_of_all
+
+HEIGHT, RESTARTS, N_PEER = 0.5, 10, 16
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("n_examples", ["20", "50", "100", "200"], "Examples a neuron.")
+flags.DEFINE_list("n_neurons", ["1", "64", "1024"], "Neurons a call; the peers take 16 of them, one by one.")
+flags.DEFINE_integer("n_all", 36_864, "Neurons whose distances and dendrograms are made from inputs and weights.")
+flags.DEFINE_integer("n_all_examples", 100, "Examples of each of these.")
+
+
+def measure(repeats: int) -> Iterator[list[Figures]]:
+    """Every method at every size; yields the figures of one method and size together."""
+    yield [everything(FLAGS.n_all_examples, FLAGS.n_all)]  # first: its peak memory must be its own
+    for n in map(int, FLAGS.n_examples):
+        yield from _sizes(n, [int(size) for size in FLAGS.n_neurons], repeats)
+
+
+def _sizes(n: int, sizes: list[int], repeats: int) -> Iterator[list[Figures]]:
+    """All methods with `n` examples a neuron."""
+    most = max(*sizes, N_PEER)
+    neurons = Neurons(n, most)
+    over = NamedSharding(mesh_of_all("neurons"), PartitionSpec("neurons"))
+    x_all = neurons.inputs[neurons.rows]
+    keys = jax.random.split(jax.random.key(0), most)
+    make = spread(nejax.embedding_distances, most)
+    d_all = make(x_all, neurons.w)
+    embeddings = x_all[:N_PEER] * neurons.w[:N_PEER, None]
+    d_peer = np.asarray(d_all[:N_PEER], np.float64)
+    condensed = [squareform(d, checks=False) for d in d_peer]
+    similar = [np.asarray(affinity(d)) for d in np.asarray(d_all[:N_PEER])]
+
+    def ours(function: Callable, *args: np.ndarray | jax.Array, name: str = "nejax") -> list[Contender]:
+        made = []
+        for size in sizes:
+            some = [arg[:size] for arg in args]
+            if size % jax.device_count() == 0:
+                some = [jax.device_put(arg, over) for arg in some]
+            run = spread(function, size)
+            made.append(Contender(name, lambda run=run, some=some: run(*some), size))
+        return made
+
+    def peer(by: str, each: Callable, problems: list | np.ndarray) -> Contender:
+        return Contender(by, lambda: [each(problem) for problem in problems], N_PEER)
+
+    product = product_contender()
+    figures = race(
+        "distances",
+        n,
+        [
+            product,
+            *ours(nejax.embedding_distances, x_all, neurons.w),
+            peer("SciPy pdist", lambda e: pdist(e, "cosine"), embeddings),
+        ],
+        repeats,
+    )
+    rate = product_flops() / figures[0].us_per_neuron / 1e3
+    flops = 2 * n * n * D
+    shares = [
+        f"{flops / f.us_per_neuron / 1e3:.0f} GFLOP/s, {flops / f.us_per_neuron / 1e3 / rate:.2f}" for f in figures
+    ]
+    notes = [f"{rate:.0f} GFLOP/s", *shares[1:]]
+    yield [f._replace(note=note) for f, note in zip(figures, notes, strict=True)]
+
+    to_height: dict[str, Any] = {"n_clusters": None, "distance_threshold": HEIGHT}
+    tree = AgglomerativeClustering(metric="precomputed", linkage="average", **to_height)
+    yield race(
+        "average linkage",
+        n,
+        [
+            *ours(lambda d: nejax.average_linkage(d).merges, d_all),
+            peer("SciPy linkage", lambda d: linkage(d, "average"), condensed),
+            peer("scikit-learn", tree.fit, d_peer),
+        ],
+        repeats,
+    )
+    yield race(
+        "connected components",
+        n,
+        [
+            *ours(lambda d: nejax.connected_components(d, HEIGHT), d_all),
+            peer("SciPy", lambda d: scipy_components(d <= HEIGHT), d_peer),
+        ],
+        repeats,
+    )
+
+    def kmeans(x: jax.Array, w: jax.Array, key: jax.Array) -> jax.Array:
+        return nejax.kmeans(nejax.neuron_embeddings(x, w), K, key=key, n_restarts=RESTARTS).labels
+
+    starts: dict[str, Any] = {"n_init": RESTARTS}
+
+    def from_distances(d: jax.Array, key: jax.Array) -> jax.Array:
+        return nejax.kmeans_from_distances(d, K, key=key, n_restarts=RESTARTS).labels
+
+    yield race(
+        f"k-means, k = {K}, {RESTARTS} starts",
+        n,
+        [
+            *ours(kmeans, x_all, neurons.w, keys),
+            *ours(from_distances, d_all, keys, name="nejax, from distances"),
+            peer("scikit-learn", KMeans(K, **starts).fit, embeddings),
+            *_ott(embeddings),
+        ],
+        repeats,
+    )
+
+    def spectral(d: jax.Array, key: jax.Array) -> jax.Array:
+        return nejax.spectral(d, K, key=key, n_restarts=RESTARTS).labels
+
+    yield race(
+        f"spectral, k = {K}, {RESTARTS} starts",
+        n,
+        [
+            *ours(spectral, d_all, keys),
+            peer("scikit-learn", SpectralClustering(K, n_init=RESTARTS, affinity="precomputed").fit, similar),
+        ],
+        repeats,
+    )
+
+
+def _ott(embeddings: np.ndarray) -> list[Contender]:
+    """OTT-JAX's k-means, all neurons in one call, if it is installed."""
+    if importlib.util.find_spec("ott") is None:
+        return []
+    k_means = importlib.import_module("ott.tools.k_means").k_means
+    run = jax.jit(jax.vmap(lambda x, key: k_means(x, K, n_init=RESTARTS, rng=key).assignment))
+    keys = jax.random.split(jax.random.key(0), len(embeddings))
+    return [Contender("OTT-JAX", lambda: run(embeddings, keys), len(embeddings))]
