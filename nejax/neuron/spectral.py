@@ -51,7 +51,7 @@ class Spectral(NamedTuple):
     """`[max_clusters + 1]` largest eigenvalues of the normalised affinity, 1 and below, descending: 1 minus those
     of its Laplacian. NaN where there are no more, and everywhere if a distance between unmasked rows is not finite."""
     converged: Bool[Array, ""]
-    """`[]` whether the k-means of the eigenvectors' rows came to an end."""
+    """`[]` whether the k-means of the eigenvectors' rows came to an end; false if all labels are -1."""
 
 
 def spectral(
@@ -138,7 +138,7 @@ def _spectral(
     chosen = jnp.arange(eigenvectors.shape[1]) < k
     rows = jnp.where(mask[:, None] & chosen[None, :], eigenvectors, 0)
     rows = rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), jnp.finfo(rows.dtype).tiny)
-    found = kmeans(rows, k, key=key, mask=mask & (k > 0), max_clusters=max_clusters, n_restarts=n_restarts)
+    found = kmeans(rows, k, key=key, mask=mask, max_clusters=max_clusters, n_restarts=n_restarts)
     return Spectral(found.labels, k, jnp.where(finite, eigenvalues, jnp.nan), found.converged)
 
 
