@@ -13,12 +13,13 @@ from scipy.cluster.hierarchy import linkage
 from scipy.sparse.csgraph import connected_components as scipy_components
 from scipy.spatial.distance import pdist, squareform
 from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
+from threadpoolctl import threadpool_limits
 
 import nejax
 from benchmarks.planted import D, K, Neurons, everything, spread
 from benchmarks.timing import Contender, Figures, product_contender, product_flops, race
 from nejax.neuron.spectral import affinity
-from nejax.pipeline.devices import mesh_of_all
+from nejax.pipeline.devices import mesh_of_all, n_cores
 
 HEIGHT, RESTARTS, N_PEER = 0.5, 10, 16
 
@@ -61,7 +62,12 @@ def _sizes(n: int, sizes: list[int], repeats: int) -> Iterator[list[Figures]]:
         return made
 
     def peer(by: str, each: Callable, problems: list | np.ndarray) -> Contender:
-        return Contender(by, lambda: [each(problem) for problem in problems], N_PEER)
+        def run() -> None:
+            with threadpool_limits(n_cores(), user_api="blas"):  # nejax has its cores as devices, peers as threads
+                for problem in problems:
+                    each(problem)
+
+        return Contender(by, run, N_PEER)
 
     product = product_contender()
     figures = race(
