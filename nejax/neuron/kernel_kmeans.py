@@ -78,7 +78,7 @@ def kmeans_from_distances(
 def _kmeans_from_distances(
     distances: Array,
     mask: Array | None,
-    n_clusters: ScalarLike,
+    n_clusters: Array,
     min_silhouette: ScalarLike,
     key: Array,
     *,
@@ -89,7 +89,7 @@ def _kmeans_from_distances(
     valid = jnp.all(jnp.where(pairs, jnp.isfinite(distances) & (distances >= -rounding), True))
     distances = jnp.where(pairs & valid, distances, 0)
     known = lax.stop_gradient(jnp.where(distances > rounding, distances, 0))
-    n_clusters = jnp.where(valid, jnp.asarray(n_clusters, jnp.int32), 0)
+    n_clusters = jnp.where(valid, n_clusters, 0)
     found = search(2 * known, known, mask, n_clusters, min_silhouette, key=key, settings=settings)
     size = {"max_clusters": settings.max_clusters, "spherical": settings.spherical}
     inertia = inertia_of(clusters_of(2 * distances, found.labels, **size))

@@ -98,14 +98,14 @@ def kmeans(
 
 @partial(jax.jit, static_argnames="settings")
 def _kmeans(
-    x: Array, mask: Array | None, n_clusters: ScalarLike, min_silhouette: ScalarLike, key: Array, *, settings: Settings
+    x: Array, mask: Array | None, n_clusters: Array, min_silhouette: ScalarLike, key: Array, *, settings: Settings
 ) -> KMeans:
     mask = jnp.ones(x.shape[0], bool) if mask is None else mask
     x = jnp.where(mask[:, None], x.astype(jnp.promote_types(x.dtype, jnp.float32)), 0)
     points, middle, scale = _directions(x) if settings.spherical else _centred(x, mask)
     valid = jnp.all(jnp.isfinite(points))
     points = jnp.where(valid, points, 0)
-    n_clusters = jnp.where(valid, jnp.asarray(n_clusters, jnp.int32), 0)
+    n_clusters = jnp.where(valid, n_clusters, 0)
     between = _cosine_distances if settings.spherical else _euclidean_distances
     pairs = mask[:, None] & mask[None, :]
     squared, distances = (jnp.where(pairs, values, 0) for values in between(lax.stop_gradient(points)))

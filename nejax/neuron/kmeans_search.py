@@ -26,7 +26,7 @@ Kaufman & Rousseeuw (1990, chapter 2) take up to 0.25 for "no substantial struct
 120 neurons of the bundled GPT-2, 64 examples each, the highest silhouette over 2 to 20 clusters, by cosine distances,
 was 0.29 to 0.78; with every dimension shuffled among the examples, which leaves no clusters, 0.06 to 0.24. In few
 dimensions chance alone gives more: 0.36 to 0.50 by Euclidean distances for 64 points of one Gaussian in two dimensions,
-0.20 to 0.27 in five.
+0.19 to 0.27 in five.
 """
 
 
@@ -59,7 +59,7 @@ def settled(
     spherical: bool,
     min_silhouette: ScalarLike,
     n: int,
-) -> tuple[int | Array, Settings]:
+) -> tuple[Int[Array, ""], Settings]:
     """Check what the user gave for `n` rows.
 
     Returns:
@@ -80,20 +80,21 @@ def settled(
 
     if n_clusters is None:
         most = MAX_CLUSTERS if max_clusters is None else max_clusters
-        return 1, settings(max(min(most, n - 1), 1))  # as many clusters as rows have no silhouette
+        return jnp.int32(1), settings(max(min(most, n - 1), 1))  # as many clusters as rows have no silhouette
     if isinstance(n_clusters, jax.Array):
         if n_clusters.shape != ():
             raise UserError(f"n_clusters has shape {n_clusters.shape}; expected one number: use jax.vmap for several")
         if max_clusters is None:
             raise UserError("n_clusters is an array; expected max_clusters=... with it, an int that it never exceeds")
         in_range = (n_clusters >= 1) & (n_clusters <= max_clusters)
-        return jnp.where(in_range, jnp.minimum(n_clusters, n), 0), settings(min(max_clusters, n))
+        number = jnp.where(in_range, jnp.minimum(n_clusters, n), 0)
+        return number.astype(jnp.int32), settings(min(max_clusters, n))
     number = operator.index(n_clusters)
     if not 1 <= number <= n:
         raise UserError(f"n_clusters is {number}; expected 1 to {n}, the number of rows, or None to have it chosen")
     if max_clusters is not None and number > max_clusters:
         raise UserError(f"n_clusters is {number}; expected at most max_clusters, which is {max_clusters}: raise it")
-    return number, settings(number if max_clusters is None else min(max_clusters, n))
+    return jnp.int32(number), settings(number if max_clusters is None else min(max_clusters, n))
 
 
 def search(

@@ -39,16 +39,18 @@ def seed_labels(
     rows = jnp.arange(n, dtype=jnp.int32)
     up_to = (rows[:, None] <= rows[None, :]).astype(squared.dtype)
 
-    def draw(seed: Int[Array, ""], weights: Float[Array, " n"]) -> Int[Array, " candidates"]:
-        chance = jax.random.uniform(jax.random.fold_in(key, seed), (_CANDIDATES,), squared.dtype)
+    def chances(seed: Int[Array, ""]) -> Float[Array, " candidates"]:
+        return jax.random.uniform(jax.random.fold_in(key, seed), (_CANDIDATES,), squared.dtype)
+
+    def draw(chance: Float[Array, " candidates"], weights: Float[Array, " n"]) -> Int[Array, " candidates"]:
         cumulative = jnp.matmul(weights, up_to, precision=lax.Precision.HIGHEST)
         # A row without weight is not drawn, however the sums round.
         reached = (weights > 0)[None, :] & (cumulative[None, :] > (chance * cumulative[-1])[:, None])
         return jnp.min(jnp.where(reached, rows[None, :], n - 1), axis=1)
 
-    def add(state: tuple[Array, Array], seed: Int[Array, ""]) -> tuple[tuple[Array, Array], Array]:
-        labels, nearest = state
-        to_candidate = squared[draw(seed, nearest)]
+    def add(state: tuple[Array, Array], of: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        (labels, nearest), (seed, chance) = state, of
+        to_candidate = squared[draw(chance, nearest)]
         potential = jnp.sum(jnp.minimum(nearest[None, :], to_candidate), axis=1)
         # Two rows may leave the very same sum, each the nearest to the other: then rounding is not to choose.
         best = jnp.argmax(potential <= jnp.min(potential) * (1 + NEAR_TIE))
@@ -56,8 +58,10 @@ def seed_labels(
         labels = jnp.where(to_seed < nearest, seed, labels)
         return (labels, jnp.minimum(nearest, to_seed)), labels
 
-    first = draw(jnp.int32(0), mask.astype(squared.dtype))[0]
+    seeds = jnp.arange(max_clusters, dtype=jnp.int32)
+    chance = jax.vmap(chances)(seeds)
+    first = draw(chance[0], mask.astype(squared.dtype))[0]
     nearest = squared[first]
     labels = jnp.where(mask, jnp.zeros_like(nearest, jnp.int32), -1)
-    _, more = lax.scan(add, (labels, nearest), jnp.arange(1, max_clusters, dtype=jnp.int32))
+    _, more = lax.scan(add, (labels, nearest), (seeds[1:], chance[1:]))
     return jnp.concatenate([labels[None, :], more])
