@@ -1,3 +1,4 @@
+import jax
 import jaxtyping
 import numpy as np
 import pytest
@@ -6,7 +7,10 @@ from nejax.errors import UserError
 from nejax.neuron.average_linkage import average_linkage
 from nejax.neuron.clusters import central_examples, cohesion
 from nejax.neuron.connected_components import connected_components
+from nejax.neuron.kernel_kmeans import kmeans_from_distances
 from nejax.neuron.polysemanticity import polysemanticity
+from nejax.neuron.quality import adjusted_rand_index, silhouette
+from nejax.neuron.spectral import affinity, spectral
 
 
 @pytest.fixture
@@ -17,9 +21,16 @@ def no_shape_checks():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+KEY = jax.random.key(0)
 FUNCTIONS = {
-    "mask": (average_linkage, lambda distances, mask: connected_components(distances, 0.1, mask)),
-    "labels": (polysemanticity, cohesion, central_examples),
+    "mask": (
+        average_linkage,
+        lambda distances, mask: connected_components(distances, 0.1, mask),
+        lambda distances, mask: kmeans_from_distances(distances, 2, key=KEY, mask=mask),
+        lambda distances, mask: spectral(distances, 2, key=KEY, mask=mask),
+        affinity,
+    ),
+    "labels": (polysemanticity, cohesion, central_examples, silhouette),
 }
 CASES = [(name, function) for name, functions in FUNCTIONS.items() for function in functions]
 
@@ -38,3 +49,8 @@ def test_a_mask_or_labels_of_another_length_are_refused(no_shape_checks, name, f
     rows = np.ones(shape, bool if name == "mask" else np.int32)
     with pytest.raises(UserError, match=rf"{name} has shape .*expected \(4,\)"):
         function(np.zeros((4, 4), np.float32), rows)
+
+
+def test_labelings_of_other_rows_are_refused(no_shape_checks):
+    with pytest.raises(UserError, match=r"\(3,\).*\(4,\)"):
+        adjusted_rand_index(np.zeros(3, np.int32), np.zeros(4, np.int32))
