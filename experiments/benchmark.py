@@ -2,7 +2,7 @@
 
 Produces `RUN/SUBJECT.json` (the machine, every median with its spread) and `RUN/SUBJECT.txt`, the table printed.
 
-    python experiments/benchmark.py clustering                                    # 10 minutes on two cores
+    python experiments/benchmark.py clustering                                    # 6 minutes on two cores
     python experiments/benchmark.py clustering --n_examples=100 --repeats=9       # one size, better medians
 
 Subjects: `clustering` (distances, average linkage, components, k-means and spectral clustering, beside SciPy,

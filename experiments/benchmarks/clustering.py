@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -21,18 +21,27 @@ from benchmarks.timing import Contender, Figures, product_contender, product_flo
 from nejax.neuron.spectral import affinity
 from nejax.pipeline.devices import mesh_of_all, n_cores
 
-HEIGHT, RESTARTS, N_PEER = 0.5, 10, 16
+HEIGHT, RESTARTS = 0.5, 10
+N_PEER, N_SLOW_PEER = 256, 16
+KMEANS, SPECTRAL = f"k-means, k = {K}, {RESTARTS} starts", f"spectral, k = {K}, {RESTARTS} starts"
+FROM_DISTANCES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "average linkage": lambda d, key: nejax.average_linkage(d).merges,
+    "connected components": lambda d, key: nejax.connected_components(d, HEIGHT),
+    KMEANS: lambda d, key: nejax.kmeans_from_distances(d, K, key=key, n_restarts=RESTARTS).labels,
+    SPECTRAL: lambda d, key: nejax.spectral(d, K, key=key, n_restarts=RESTARTS).labels,
+}
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("n_examples", ["20", "50", "100", "200"], "Examples a neuron.")
-flags.DEFINE_list("n_neurons", ["1", "64", "1024"], "Neurons a call; the peers take 16 of them, one by one.")
-flags.DEFINE_integer("n_all", 36_864, "Neurons whose distances and dendrograms are made from inputs and weights.")
+flags.DEFINE_list("n_neurons", ["1", "64", "1024"], "Neurons a call; peers take 16 to 256 of them, one by one.")
+flags.DEFINE_integer("n_all", 36_864, "Neurons of the whole model that is clustered from inputs and weights.")
 flags.DEFINE_integer("n_all_examples", 100, "Examples of each of these.")
 
 
 def measure(repeats: int) -> Iterator[list[Figures]]:
     """Every method at every size; yields the figures of one method and size together."""
-    yield [everything(FLAGS.n_all_examples, FLAGS.n_all)]  # first: its peak memory must be its own
+    for what, function in FROM_DISTANCES.items():  # first: their peak memory must be their own
+        yield [everything(what, function, FLAGS.n_all_examples, FLAGS.n_all)]
     for n in map(int, FLAGS.n_examples):
         yield from _sizes(n, [int(size) for size in FLAGS.n_neurons], repeats)
 
@@ -49,7 +58,7 @@ def _sizes(n: int, sizes: list[int], repeats: int) -> Iterator[list[Figures]]:
     embeddings = x_all[:N_PEER] * neurons.w[:N_PEER, None]
     d_peer = np.asarray(d_all[:N_PEER], np.float64)
     condensed = [squareform(d, checks=False) for d in d_peer]
-    similar = [np.asarray(affinity(d)) for d in np.asarray(d_all[:N_PEER])]
+    similar = [np.asarray(affinity(d)) for d in np.asarray(d_all[:N_SLOW_PEER])]
 
     def ours(function: Callable, *args: np.ndarray | jax.Array, name: str = "nejax") -> list[Contender]:
         made = []
@@ -67,7 +76,7 @@ def _sizes(n: int, sizes: list[int], repeats: int) -> Iterator[list[Figures]]:
                 for problem in problems:
                     each(problem)
 
-        return Contender(by, run, N_PEER)
+        return Contender(by, run, len(problems))
 
     product = product_contender()
     figures = race(
@@ -90,57 +99,30 @@ def _sizes(n: int, sizes: list[int], repeats: int) -> Iterator[list[Figures]]:
 
     to_height: dict[str, Any] = {"n_clusters": None, "distance_threshold": HEIGHT}
     tree = AgglomerativeClustering(metric="precomputed", linkage="average", **to_height)
-    yield race(
+
+    def race_of(what: str, *peers: Contender, others: Sequence[Contender] = ()) -> list[Figures]:
+        return race(what, n, [*others, *ours(FROM_DISTANCES[what], d_all, keys, name="nejax"), *peers], repeats)
+
+    yield race_of(
         "average linkage",
-        n,
-        [
-            *ours(lambda d: nejax.average_linkage(d).merges, d_all),
-            peer("SciPy linkage", lambda d: linkage(d, "average"), condensed),
-            peer("scikit-learn", tree.fit, d_peer),
-        ],
-        repeats,
+        peer("SciPy linkage", lambda d: linkage(d, "average"), condensed),
+        peer("scikit-learn", tree.fit, d_peer),
     )
-    yield race(
-        "connected components",
-        n,
-        [
-            *ours(lambda d: nejax.connected_components(d, HEIGHT), d_all),
-            peer("SciPy", lambda d: scipy_components(d <= HEIGHT), d_peer),
-        ],
-        repeats,
-    )
+    yield race_of("connected components", peer("SciPy", lambda d: scipy_components(d <= HEIGHT), d_peer))
 
     def kmeans(x: jax.Array, w: jax.Array, key: jax.Array) -> jax.Array:
         return nejax.kmeans(nejax.neuron_embeddings(x, w), K, key=key, n_restarts=RESTARTS).labels
 
     starts: dict[str, Any] = {"n_init": RESTARTS}
-
-    def from_distances(d: jax.Array, key: jax.Array) -> jax.Array:
-        return nejax.kmeans_from_distances(d, K, key=key, n_restarts=RESTARTS).labels
-
-    yield race(
-        f"k-means, k = {K}, {RESTARTS} starts",
-        n,
-        [
-            *ours(kmeans, x_all, neurons.w, keys),
-            *ours(from_distances, d_all, keys, name="nejax, from distances"),
-            peer("scikit-learn", KMeans(K, **starts).fit, embeddings),
-            *_ott(embeddings),
-        ],
-        repeats,
+    few = embeddings[:N_SLOW_PEER]
+    yield race_of(
+        KMEANS,
+        peer("scikit-learn", KMeans(K, **starts).fit, few),
+        *_ott(few),
+        others=ours(kmeans, x_all, neurons.w, keys, name="nejax, from embeddings"),
     )
-
-    def spectral(d: jax.Array, key: jax.Array) -> jax.Array:
-        return nejax.spectral(d, K, key=key, n_restarts=RESTARTS).labels
-
-    yield race(
-        f"spectral, k = {K}, {RESTARTS} starts",
-        n,
-        [
-            *ours(spectral, d_all, keys),
-            peer("scikit-learn", SpectralClustering(K, n_init=RESTARTS, affinity="precomputed").fit, similar),
-        ],
-        repeats,
+    yield race_of(
+        SPECTRAL, peer("scikit-learn", SpectralClustering(K, n_init=RESTARTS, affinity="precomputed").fit, similar)
     )
 
 

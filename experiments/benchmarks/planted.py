@@ -48,41 +48,52 @@ def spread(function: Callable, n_neurons: int) -> Callable:
         return jax.jit(share)
     over = PartitionSpec("neurons")
     mesh = mesh_of_all("neurons")
-    return jax.jit(jax.shard_map(share, mesh=mesh, in_specs=over, out_specs=over, check_vma=False))
+    return jax.jit(jax.shard_map(share, mesh=mesh, in_specs=over, out_specs=over))
 
 
-def everything(n: int, n_neurons: int) -> Figures:
-    """Distances and dendrograms of all neurons of a model, from inputs and weights, a chunk at a time."""
+def everything(what: str, function: Callable, n: int, n_neurons: int) -> Figures:
+    """All neurons of a model from inputs and weights, a chunk at a time.
+
+    Args:
+        what: `function` does.
+        function: of the distances and a key of one neuron.
+        n: examples a neuron.
+        n_neurons: in all.
+    """
     some = Neurons(n, CHUNK)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    rng = np.random.default_rng(1)
-    over = PartitionSpec("neurons")
+    before = _peak_mib()
     mesh = mesh_of_all("neurons")
+    over = PartitionSpec("neurons")
     inputs = jax.device_put(some.inputs, NamedSharding(mesh, PartitionSpec()))
 
-    def dendrograms(inputs: jax.Array, rows: jax.Array, w: jax.Array) -> jax.Array:
-        def neuron(each: tuple[jax.Array, jax.Array]) -> jax.Array:
-            return nejax.average_linkage(nejax.embedding_distances(inputs[each[0]], each[1])).merges
+    def of_chunk(inputs: jax.Array, rows: jax.Array, w: jax.Array, keys: jax.Array) -> jax.Array:
+        def neuron(each: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            rows, w, key = each
+            return function(nejax.embedding_distances(inputs[rows], w), key)
 
         side_by_side = None if jax.default_backend() == "cpu" else len(rows)
-        return lax.map(neuron, (rows, w), batch_size=side_by_side)
+        return lax.map(neuron, (rows, w, keys), batch_size=side_by_side)
 
-    run = jax.jit(
-        jax.shard_map(dendrograms, mesh=mesh, in_specs=(PartitionSpec(), over, over), out_specs=over, check_vma=False)
-    )
+    specs = (PartitionSpec(), over, over, over)
+    run = jax.jit(jax.shard_map(of_chunk, mesh=mesh, in_specs=specs, out_specs=over))
     size = CHUNK - CHUNK % mesh.size
-    jax.block_until_ready(run(inputs, some.rows[:size], some.w[:size]))
-    weights = rng.normal(size=(n_neurons, D)).astype(np.float32)
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=(-(-n_neurons // size) * size, D)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), size)
+    jax.block_until_ready(run(inputs, some.rows[:size], some.w[:size], keys))
     start = time.perf_counter()
-    merges = []
-    for first in range(0, n_neurons, size):
-        w = weights[first : first + size]
-        rows = some.rows[rng.permutation(CHUNK)[: len(w)]]
-        merges.append(np.asarray(run(inputs, rows, w)))
+    found = [
+        np.asarray(run(inputs, some.rows[rng.permutation(CHUNK)[:size]], weights[first : first + size], keys))
+        for first in range(0, n_neurons, size)
+    ]
     seconds = time.perf_counter() - start
-    assert np.isfinite(np.concatenate(merges)).all()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert np.isfinite(np.concatenate(found)).all()
     each = seconds / n_neurons * 1e6
-    peaks = f"peak memory {peak / 1024:,.0f} MiB, {(peak - before) / 1024:,.0f} above the start"
+    peaks = f"peak memory {_peak_mib():,.0f} MiB, {_peak_mib() - before:,.0f} above the start"
     note = f"{seconds:.2f} s in all, {size} at a time; {peaks}"
-    return Figures("distances and dendrograms of all", n, "nejax", n_neurons, each, each, each, note)
+    return Figures(f"distances and {what} of all", n, "nejax", n_neurons, each, each, each, note)
+
+
+def _peak_mib() -> float:
+    """The most memory that the process had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

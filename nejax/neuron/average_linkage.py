@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from nejax.errors import UserError
 from nejax.neuron.labels import relabel
-from nejax.neuron.one_kernel import least, one_kernel, padded_to_lanes
+from nejax.neuron.one_kernel import least, one_kernel, padded_to_lanes, zero_of
 from nejax.neuron.pairs import masked_distances, require_square
 
 
@@ -143,8 +143,10 @@ def _nearest_neighbour_chain(distances: Float[Array, "n n"], mask: Bool[Array, "
         values = jnp.where(merge, mean, from_last)
         return t + 1, n_merged + merge, length, distances, size, name, chain, merges, kept, values
 
-    zero, size, chain, merges = jnp.int32(0), mask.astype(dtype), jnp.full(n, start), jnp.zeros((n, 4), dtype)
-    state = (zero, zero, jnp.int32(1), distances, size, rows, chain, merges, start, distances[start])
+    zero = zero_of(distances, mask)
+    start, size, merges = start + zero, mask + zero.astype(dtype), jnp.zeros((n, 4), dtype) + zero.astype(dtype)
+    chain, first = jnp.full(n, start), distances[start]
+    state = (zero, zero, 1 + zero, distances, size, rows + zero, chain, merges, start, first)
     return lax.while_loop(lambda state: state[0] < n_steps, step, state)[7]
 
 

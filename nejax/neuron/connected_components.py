@@ -6,7 +6,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from nejax.neuron.labels import relabel
-from nejax.neuron.one_kernel import one_kernel, padded_to_lanes
+from nejax.neuron.one_kernel import one_kernel, padded_to_lanes, zero_of
 from nejax.neuron.pairs import masked_distances, require_square
 
 
@@ -55,6 +55,6 @@ def _components(distances: Float[Array, "n n"], height: Array, mask: Bool[Array,
         new = new[new]
         return new, jnp.any(new != labels)
 
-    start = jnp.arange(n, dtype=jnp.int32)
-    labels, _ = lax.while_loop(lambda state: state[1], spread, (start, jnp.array(True)))
+    zero = zero_of(distances, mask)
+    labels, _ = lax.while_loop(lambda state: state[1], spread, (jnp.arange(n, dtype=jnp.int32) + zero, zero == 0))
     return relabel(labels, mask & ~jnp.any(jnp.isnan(distances)))[:rows]

@@ -70,9 +70,10 @@ def kmeans(
             None to have it chosen.
         key: random key; the same for the same result, wherever in a batch.
         mask: `[n]` false where a row does not count; all rows count if None.
-        max_clusters: the most clusters there can be: the size of the arrays, if `n` is not less. Required if
-            `n_clusters` is an array. If it is None: 20, and at most one less than there are rows.
-        n_restarts: starts; more cost time, and never raise the inertia of the best end before single moves.
+        max_clusters: the most clusters there can be, which sizes the arrays (or `n`, if that is less); static. Required
+            if `n_clusters` is an array; `n_clusters` itself if that is a number; 20 if it is None, where it counts as
+            `n - 1` at most.
+        n_restarts: how many starts, of which the best end is kept.
         max_steps: the most steps of Lloyd's from a start, and again the most single moves.
         spherical: cluster directions.
         min_silhouette: `[]` the mean silhouette that several clusters must exceed where their number is chosen, by the

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 from jax.experimental.xla_metadata import set_xla_metadata
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 LANES = 16
 """Numbers that one vector register of a CPU holds."""
@@ -82,6 +82,11 @@ def on_cpu() -> bool:
 def each_row(function: Callable, *arrays: Array) -> Any:
     """`function` of every row: in a loop on CPU, where a row stays in the nearest cache; side by side elsewhere."""
     return lax.map(lambda row: function(*row), arrays) if on_cpu() else jax.vmap(function)(*arrays)
+
+
+def zero_of(distances: Float[Array, "n n"], mask: Bool[Array, " n"]) -> Int[Array, ""]:
+    """An int32 zero that `shard_map` takes to vary over devices as the arguments do: loops must start as they go on."""
+    return ((distances[0, 0] > jnp.inf) & mask[0]).astype(jnp.int32)
 
 
 def padded_to_lanes(n: int) -> int:

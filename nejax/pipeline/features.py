@@ -164,7 +164,6 @@ class LayerClusterer:
                 mesh=mesh,
                 in_specs=(everywhere, everywhere, spread, spread, spread),
                 out_specs=spread,
-                check_vma=False,  # custom_vmap, which the clusterings use, does not say what varies over the mesh
             )
         )
 

@@ -23,7 +23,10 @@ def test_clustering(tmp_path: Path):
     figures = result["figures"]
     by = {what: {f["by"] for f in figures if f["what"].startswith(what)} for what in {f["what"] for f in figures}}
     assert {what.split(",")[0] for what in by} == {
-        "distances and dendrograms of all",
+        "distances and average linkage of all",
+        "distances and connected components of all",
+        "distances and k-means",
+        "distances and spectral",
         "distances",
         "average linkage",
         "connected components",

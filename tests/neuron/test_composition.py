@@ -110,6 +110,22 @@ def test_a_layer_is_a_loop_over_its_neurons(layer):
         assert_same(jax.tree.map(lambda value, i=i: value[i], got), run(x[i], w[i], mask[i]))
 
 
+@pytest.mark.parametrize("layer", [jax.vmap, lambda f: lambda *args: jax.lax.map(lambda each: f(*each), args)])
+def test_clusterings_under_a_shard_map_that_checks_what_varies(layer):
+    """One device is enough for the check."""
+
+    def clusterings(distances, mask):
+        return cut(average_linkage(distances, mask), HEIGHT), connected_components(distances, HEIGHT, mask)
+
+    x, w, mask = a_layer()
+    distances = jax.vmap(embedding_distances)(x, w)
+    mesh = jax.make_mesh((1,), ("neurons",), axis_types=(jax.sharding.AxisType.Auto,))
+    over = jax.sharding.PartitionSpec("neurons")
+    spread = jax.jit(jax.shard_map(layer(clusterings), mesh=mesh, in_specs=over, out_specs=over))
+    for got, expected in zip(spread(distances, mask), jax.vmap(clusterings)(distances, mask), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.slow
 def test_layers_within_layers():
     """`vmap` of `vmap`, where every neuron's loops have a length of their own."""
