@@ -57,7 +57,7 @@ def test_there_are_no_more_seeds_than_distinct_rows(n_distinct):
 
 
 def test_the_draws_are_those_of_greedy_kmeans_plus_plus():
-    """The first seed is any row. The second is the better of the others if a draw of five is, or else the first drawn."""
+    """The first seed is any row; the second the better of the others if it is drawn at all, of equals the first drawn."""
     place = np.array([0, 1, 4, 0])
     mask = np.arange(4) < 3
     squared = squared_distances(place[:, None]) * (mask[:, None] & mask)
