@@ -57,24 +57,23 @@ def _overview(atlas: Atlas, neurons: Table, features: Table) -> str:
         "examples": f"{neurons['n_examples'].sum():,}, median {_median(neurons['n_examples'][alive], '.0f')} a neuron",
         "features": f"{len(features['id']):,}, median {_median(neurons['n_features'][alive], '.0f')} a neuron; "
         f"{large:,} of them have at least {MIN_IN_FEATURE} examples",
-        "clusters": _clustering(settings, neurons["height"][alive], neurons["silhouette"][alive]),
+        "clusters": _clustering(settings, neurons["height"][alive]),
+        "quality": f"silhouette {_median(neurons['silhouette'][alive])} (median of the neurons with several features)",
     }
     return "Atlas\n" + "\n".join(f"  {name:<9} {line}" for name, line in lines.items())
 
 
-def _clustering(settings: dict[str, Any], heights: np.ndarray, silhouettes: np.ndarray) -> str:
-    """How the features were found, and how well they are apart."""
+def _clustering(settings: dict[str, Any], heights: np.ndarray) -> str:
+    """How the features were found."""
     method = settings["clustering"]
     if method in ("average", "components"):
         name = {"average": "average linkage", "components": "connected components"}[method]
         origin = "as set" if settings["height"] else "calibrated for each neuron"
-        how = f"{name} cut at a cosine distance of {_median(heights)} (median), {origin}"
-    else:
-        name = {"kmeans": "spherical k-means", "spectral": "spectral clustering"}[method]
-        chosen = "silhouette" if method == "kmeans" else "eigengap"
-        number = settings["n_clusters"] or f"their number chosen by {chosen}, at most {settings['max_clusters']}"
-        how = f"{name}: {number}"
-    return f"{how}; median silhouette {_median(silhouettes)}"
+        return f"{name} cut at a cosine distance of {_median(heights)} (median), {origin}"
+    name = {"kmeans": "spherical k-means", "spectral": "spectral clustering"}[method]
+    chosen = "silhouette" if method == "kmeans" else "eigengap"
+    number = settings["n_clusters"] or f"their number chosen by {chosen}, at most {settings['max_clusters']}"
+    return f"{name}: {number}"
 
 
 def _layers(atlas: Atlas, neurons: Table) -> str:

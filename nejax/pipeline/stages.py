@@ -74,6 +74,7 @@ class Settings:
             "input_weights": ("native", "folded"),
             "precision": ("float32", "bfloat16", "float16"),
             "selection": get_args(Selection),
+            "clustering": get_args(Method),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:

@@ -91,3 +91,18 @@ def test_an_atlas_of_dead_neurons_and_fixed_heights(atlas, monkeypatch):
     assert summary.count("\n\n  none") == 2
     assert ", as set" in summary
     assert "192, none of them dead" in summary
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"clustering": "kmeans"}, "spherical k-means: their number chosen by silhouette, at most 20"),
+        ({"clustering": "spectral", "n_clusters": 5}, "spectral clustering: 5"),
+        ({"clustering": "components", "height": 0.3}, "connected components cut at a cosine distance of"),
+    ],
+)
+def test_how_it_was_clustered(changed, line, atlas, monkeypatch):
+    for name, value in changed.items():
+        monkeypatch.setitem(atlas.manifest["settings"], name, value)
+    summary = summarize(atlas)
+    assert f"  clusters  {line}" in summary and "  quality   silhouette " in summary

@@ -11,6 +11,8 @@ from nejax.neuron.embeddings import embedding_distances
 from nejax.neuron.kernel_kmeans import kmeans_from_distances
 from nejax.neuron.kmeans import kmeans
 
+pytestmark = pytest.mark.slow  # most of the time goes to compilation
+
 MODES = pytest.mark.parametrize("spherical", [False, True], ids=["plain", "spherical"])
 
 

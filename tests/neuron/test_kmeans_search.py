@@ -26,6 +26,8 @@ from nejax.errors import UserError
 from nejax.neuron.kernel_kmeans import _kmeans_from_distances
 from nejax.neuron.kmeans import _kmeans, kmeans
 
+pytestmark = pytest.mark.slow  # most of the time goes to compilation
+
 FACES = pytest.mark.parametrize("face", [OfRows, OfDistances])
 MODES = pytest.mark.parametrize("spherical", [False, True], ids=["plain", "spherical"])
 COUNTS = pytest.mark.parametrize("n_clusters", [4, None], ids=["given", "chosen"])

@@ -9,6 +9,8 @@ from kmeans_cases import keys_of
 
 from nejax.neuron.seeding import seed_labels
 
+pytestmark = pytest.mark.slow  # most of the time goes to compilation
+
 
 def squared_distances(x):
     return np.square(x[..., :, None, :] - x[..., None, :, :]).sum(axis=-1).astype("f4")
@@ -57,7 +59,7 @@ def test_there_are_no_more_seeds_than_distinct_rows(n_distinct):
 
 
 def test_the_draws_are_those_of_greedy_kmeans_plus_plus():
-    """The first seed is any row; the second the better of the others if it is drawn at all, of equals the first drawn."""
+    """The first seed is any row; the second the better of the others if it is drawn at all; of equals, the first."""
     place = np.array([0, 1, 4, 0])
     mask = np.arange(4) < 3
     squared = squared_distances(place[:, None]) * (mask[:, None] & mask)

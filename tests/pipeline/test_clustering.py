@@ -32,13 +32,6 @@ def test_refused(clustering, message):
         clustering.check(10)
 
 
-def test_an_unknown_method():
-    unknown = Clustering()
-    object.__setattr__(unknown, "method", "ward")  # the type of the field is checked here, but not for users
-    with pytest.raises(UserError, match="--clustering=ward: expected one of average, components, kmeans, spectral"):
-        unknown.check(10)
-
-
 @pytest.mark.parametrize(
     "clustering",
     [
