@@ -110,6 +110,7 @@ def test_a_layer_is_a_loop_over_its_neurons(layer):
         assert_same(jax.tree.map(lambda value, i=i: value[i], got), run(x[i], w[i], mask[i]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [jax.vmap, lambda f: lambda *args: jax.lax.map(lambda each: f(*each), args)])
 def test_clusterings_under_a_shard_map_that_checks_what_varies(layer):
     """One device is enough for the check."""
@@ -148,6 +149,7 @@ def test_jit_is_python():
     assert_same(run(x, w, mask), expected)
 
 
+@pytest.mark.slow
 def test_no_hidden_broadcasting_and_no_leak():
     x, w = neuron(0, n=5)
     with jax.numpy_rank_promotion("raise"), jax.checking_leaks():

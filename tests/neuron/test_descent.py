@@ -6,6 +6,8 @@ from kmeans_cases import best_inertia_after_a_move, blobs, centroids_of, inertia
 
 from nejax.neuron.descent import best_move, clusters_of, inertia_of, reassign, until_unchanged
 
+pytestmark = pytest.mark.slow  # most of the time goes to compilation
+
 MODES = pytest.mark.parametrize("spherical", [False, True], ids=["plain", "spherical"])
 K = 5
 

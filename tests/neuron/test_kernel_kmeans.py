@@ -58,6 +58,18 @@ def test_negative_distances_give_no_answer(n_clusters):
     assert np.isnan(found.inertia)
 
 
+@MODES
+def test_identical_embeddings_of_many_dimensions(spherical):
+    """Their cosines are 1 but for rounding, which is not taken for a difference."""
+    rng = np.random.default_rng(0)
+    which = np.r_[np.arange(3), rng.integers(0, 3, 27)]
+    distances = embedding_distances(jnp.asarray(rng.normal(size=(3, 768)), "f4")[which], jnp.ones(768))
+    assert np.max(distances, where=which[:, None] == which, initial=0) > 0
+    (found,) = run(OfDistances, [np.asarray(distances)], 8, spherical)
+    assert found.n_clusters == 3
+    np.testing.assert_array_equal(found.labels, which)
+
+
 def test_directions_that_cancel_out():
     x = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
     one, two = run(OfDistances, [cosine_distances(x)] * 2, [1, 2], spherical=True)

@@ -49,6 +49,7 @@ def test_inertia_is_no_higher_than_that_of_scikit_learn():
         np.testing.assert_allclose(value, inertia(x, labels[: len(x)], False), rtol=1e-5)
 
 
+@pytest.mark.slow
 @MODES
 def test_centroids_are_the_means_and_the_nearest(spherical):
     rng = np.random.default_rng(0)
@@ -87,6 +88,7 @@ def test_differences_without_a_float_give_no_answer():
     assert found.labels.tolist() == [0, 0, 0, 1]
 
 
+@pytest.mark.slow
 def test_identical_rows_of_many_dimensions():
     """Longer sums round more: here none of it is taken for a difference."""
     rng = np.random.default_rng(0)
@@ -119,6 +121,7 @@ def test_directions_that_cancel_out():
     np.testing.assert_allclose(two.inertia, least, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_types():
     x, labels = far_blobs(np.random.default_rng(0), 20, 4, 3)
     half = kmeans(x.astype("f2"), 3, key=KEY)
@@ -131,6 +134,7 @@ def test_other_types():
         np.testing.assert_allclose(double.inertia, inertia(x, double.labels, False), rtol=1e-13)
 
 
+@pytest.mark.slow
 @MODES
 def test_gradients_with_the_labels_held_fixed(spherical):
     x = blobs(np.random.default_rng(0), 8, 3, 2, 4)

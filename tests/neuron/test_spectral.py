@@ -18,6 +18,8 @@ from nejax.neuron.spectral import (
     spectral,
 )
 
+pytestmark = pytest.mark.slow  # most of the time goes to compilation
+
 N = 100
 KEY = jax.random.key(0)
 

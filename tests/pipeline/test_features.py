@@ -291,6 +291,7 @@ def test_the_number_of_devices_does_not_matter(tmp_path):
             np.testing.assert_allclose(together[name], alone[name], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_layer_of_dead_neurons(layer):
     found, directions = clusterer()(layer.inputs, np.full_like(layer.input_of, -1), layer.reference, layer.w_in)
     assert (found.label == -1).all() and (found.measures.n_examples == 0).all() and directions.shape == (0, D)
