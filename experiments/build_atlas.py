@@ -90,6 +90,12 @@ flags.DEFINE_float(
 flags.DEFINE_integer(
     "n_neighbors", DEFAULT.n_neighbors, "spectral: the neighbour whose distance is an example's own scale."
 )
+flags.DEFINE_integer("similar", DEFAULT.similar, "Most similar features of other neurons, listed for each; 0: none.")
+flags.DEFINE_float(
+    "min_similarity",
+    DEFAULT.min_similarity,
+    "Cosine between the inputs of two features' central examples that must be exceeded for them to count as similar.",
+)
 flags.DEFINE_integer("seed", DEFAULT.seed, "Of the random inputs, and of the starts of k-means.")
 flags.DEFINE_integer("batch_size", 16, "Sequences a pass; does not change the result.")
 flags.DEFINE_integer(

@@ -1,20 +1,23 @@
 """Neuron embeddings in JAX: split every neuron of a language model into its distinct features."""
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 # Before anything imports transformers: it advises that without PyTorch it is no use for models, and nejax needs none.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
-from nejax.atlas.atlas import open_atlas
-from nejax.models.loading import load_model
-from nejax.neuron.average_linkage import average_linkage, cut
-from nejax.neuron.connected_components import connected_components
-from nejax.neuron.embeddings import embedding_distances, neuron_embeddings
-from nejax.neuron.kernel_kmeans import kmeans_from_distances
-from nejax.neuron.kmeans import kmeans
-from nejax.neuron.polysemanticity import polysemanticity, sum_unit_embeddings
-from nejax.neuron.quality import adjusted_rand_index, silhouette
-from nejax.neuron.spectral import spectral
+if TYPE_CHECKING:
+    from nejax.atlas.atlas import open_atlas
+    from nejax.models.loading import load_model
+    from nejax.neuron.average_linkage import average_linkage, cut
+    from nejax.neuron.connected_components import connected_components
+    from nejax.neuron.embeddings import embedding_distances, neuron_embeddings
+    from nejax.neuron.kernel_kmeans import kmeans_from_distances
+    from nejax.neuron.kmeans import kmeans
+    from nejax.neuron.polysemanticity import polysemanticity, sum_unit_embeddings
+    from nejax.neuron.quality import adjusted_rand_index, silhouette
+    from nejax.neuron.spectral import spectral
 
 __all__ = [
     "adjusted_rand_index",
@@ -32,3 +35,32 @@ __all__ = [
     "spectral",
     "sum_unit_embeddings",
 ]
+
+_MODULES = {
+    "adjusted_rand_index": "neuron.quality",
+    "average_linkage": "neuron.average_linkage",
+    "connected_components": "neuron.connected_components",
+    "cut": "neuron.average_linkage",
+    "embedding_distances": "neuron.embeddings",
+    "kmeans": "neuron.kmeans",
+    "kmeans_from_distances": "neuron.kernel_kmeans",
+    "load_model": "models.loading",
+    "neuron_embeddings": "neuron.embeddings",
+    "open_atlas": "atlas.atlas",
+    "polysemanticity": "neuron.polysemanticity",
+    "silhouette": "neuron.quality",
+    "spectral": "neuron.spectral",
+    "sum_unit_embeddings": "neuron.polysemanticity",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from its module. JAX comes with the first one: who only reads an atlas's files needs none."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'nejax' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"nejax.{_MODULES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

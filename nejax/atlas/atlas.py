@@ -10,14 +10,14 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from transformers import AutoTokenizer
 
-from nejax.atlas.entries import Example, Feature, counted
-from nejax.atlas.files import AtlasFiles
-from nejax.atlas.schema import DATABASE, FOLDER, TOKENIZER
+from nejax.atlas.entries import Example, Feature, Histogram, SimilarFeature, counted
+from nejax.atlas.files import AtlasFiles, find_atlas
+from nejax.atlas.schema import TOKENIZER
+from nejax.atlas.search import SearchResult, find_peaks, find_sequences
 from nejax.atlas.texts import text_at
 from nejax.errors import UserError
-from nejax.models.tokens import decode_pieces, token_bytes
+from nejax.models.tokens import decode_pieces
 from nejax.neuron.average_linkage import Linkage, cut
 from nejax.pipeline.features import largest_first
 
@@ -35,18 +35,7 @@ def open_atlas(directory: Path | str) -> "Atlas":
         UserError: there is no such directory, no atlas in it (its run is not finished, say), or the atlas is damaged or
             of another format version.
     """
-    given = Path(directory).expanduser()
-    if not given.is_dir():
-        problem = "is a file" if given.exists() else "does not exist"
-        raise UserError(f"{given} {problem}; expected the folder of an atlas, or a run directory that holds one")
-    for path in (given, given / FOLDER):
-        if (path / DATABASE).is_file():
-            return Atlas(path)
-    if (given / "manifest.json").is_file():
-        raise UserError(
-            f"the run {given} has no atlas yet; finish it: run experiments/build_atlas.py again with the same settings"
-        )
-    raise UserError(f"there is no atlas in {given}; expected {DATABASE}, or a run directory with a folder {FOLDER!r}")
+    return Atlas(find_atlas(directory))
 
 
 class Atlas:
@@ -150,9 +139,31 @@ class Atlas:
         ((name,),) = self._files.rows("SELECT name FROM documents WHERE id = ?", document)
         return name
 
+    def search(self, query: str, limit: int = 20) -> SearchResult:
+        """Find text: the sequences that hold a phrase, and the features that peak at a word.
+
+        Args:
+            query: words that follow each other in a sequence, whatever their case and what stands between them; a "*"
+                at the end lets the last be the beginning of a word: "the riv*". Features are found by the whole text
+                of a peak token, but for its case and white space around it.
+            limit: at most so many sequences, and so many features, are listed.
+
+        Returns:
+            How many sequences hold the phrase, the first of them by number, and the features that peak at the query,
+            those with the most such examples first.
+
+        Raises:
+            UserError: the query is longer than a thousand characters, or the limit is negative.
+        """
+        if limit < 0:
+            raise UserError(f"limit={limit}: expected at least 0")
+        return SearchResult(*find_sequences(self._files, query, limit=limit), find_peaks(self._files, query, limit))
+
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer, of transformers."""
+        from transformers import AutoTokenizer  # takes a second, more with PyTorch: only for those who need it
+
         try:
             return AutoTokenizer.from_pretrained(self.path / TOKENIZER, local_files_only=True)
         except Exception as error:  # the tokenizers library raises bare Exceptions
@@ -160,7 +171,7 @@ class Atlas:
 
     @cached_property
     def _token_bytes(self) -> list[bytes]:
-        return token_bytes(self.tokenizer)
+        return self._files.token_bytes()
 
     def __repr__(self) -> str:
         return f"Atlas({str(self.path)!r}, n_layers={self.n_layers}, d_mlp={self.d_mlp})"
@@ -173,11 +184,18 @@ class Atlas:
             first,
             end,
         )
-        windows = self._files.arrays["window"][first:end]
-        return [self._example(window, *row) for window, row in zip(windows, rows, strict=True)]
+        windows, coordinates = (self._files.arrays[name][first:end] for name in ("window", "coordinates"))
+        return [self._example(*arrays, *row) for *arrays, row in zip(windows, coordinates, rows, strict=True)]
 
     def _example(
-        self, window: np.ndarray, sequence: int, position: int, activation: float, feature: int, cohesion: float | None
+        self,
+        window: np.ndarray,
+        coordinates: np.ndarray,
+        sequence: int,
+        position: int,
+        activation: float,
+        feature: int,
+        cohesion: float | None,
     ) -> Example:
         tokens = self.tokens(sequence)
         start, stop = max(position - self.window_before, 0), position + self.window_after + 1
@@ -196,11 +214,13 @@ class Atlas:
             peak_text=text_at(tokens, position, self._token_bytes),
             activations=window[inside].astype(np.float32),
             peak=peak,
+            coordinates=(float(coordinates[0]), float(coordinates[1])),
         )
 
     def _features(self, neuron: "Neuron") -> list[Feature]:
         first, end = neuron.first_feature, neuron.first_feature + neuron.n_features
         rows = self._files.rows("SELECT * FROM features WHERE id >= ? AND id < ? ORDER BY id", first, end)
+        similar = self._similar(first, end)
         return [
             Feature(
                 index=row["feature"],
@@ -211,9 +231,25 @@ class Atlas:
                 direction=_unit(self._files.arrays["directions"][row["id"]]),
                 examples=[example for example in neuron.examples if example.feature == row["feature"]],
                 central=neuron.examples[row["central_example"] - neuron.first_example],
+                similar=similar[row["id"] - first],
             )
             for row in rows
         ]
+
+    def _similar(self, first: int, end: int) -> list[list[SimilarFeature]]:
+        ids, similarity = (self._files.arrays[name][first:end] for name in ("similar", "similarity"))
+        listed = ", ".join(map(str, np.unique(ids[ids >= 0])))
+        rows = self._files.rows(f"SELECT id, neuron_id, feature FROM features WHERE id IN ({listed})")
+        place = {other: (neuron // self.d_mlp, neuron % self.d_mlp, feature) for other, neuron, feature in rows}
+        return [
+            [SimilarFeature(*place[other], value) for other, value in zip(*pair, strict=True) if other >= 0]
+            for pair in zip(ids.tolist(), similarity.tolist(), strict=True)
+        ]
+
+    def _histogram(self, neuron: "Neuron") -> Histogram:
+        counts = self._files.arrays["histogram"][neuron.layer * self.d_mlp + neuron.index].astype(np.int64)
+        edges = np.linspace(neuron.lowest_activation, neuron.max_activation, len(counts) + 1)
+        return Histogram(edges, counts, self._files.meta["n_sampled_tokens"])
 
     def _linkage(self, neuron: "Neuron") -> Linkage:
         merges = self._files.arrays["merges"][neuron.layer * self.d_mlp + neuron.index]
@@ -233,6 +269,8 @@ class Neuron:
     n_features: int
     max_activation: float
     """Over the corpus, also where the neuron is dead."""
+    lowest_activation: float
+    """Among the tokens of its histogram."""
     firing_rate: float
     """Share of the corpus's tokens at which the activation is above 0."""
     mean: float
@@ -253,6 +291,8 @@ class Neuron:
     """Mean over all pairs in different features."""
     silhouette: float
     """Mean silhouette of the examples: near 1, features are far apart; NaN where that is not defined."""
+    coordinates_share: float
+    """Of the variance of its embeddings at length 1, the part that the examples' coordinates show."""
     height: float
     """Distance at which the examples were cut into features; NaN after k-means or spectral clustering."""
     n_merges: int
@@ -272,6 +312,11 @@ class Neuron:
     def features(self) -> list[Feature]:
         """Largest first."""
         return self._atlas._features(self)
+
+    @cached_property
+    def histogram(self) -> Histogram:
+        """How its activation is spread over a sample of the corpus."""
+        return self._atlas._histogram(self)
 
     @cached_property
     def linkage(self) -> Linkage:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,9 @@ class Example:
     """Index of the peak in the window."""
     peak_text: str
     """All characters that the peak's token has a part of: its own text, but for characters that straddle tokens."""
+    coordinates: tuple[float, float]
+    """Of its embedding, at length 1, on the two axes along which those of the neuron's examples spread most, from
+    their mean (stored as float16)."""
 
     @property
     def text(self) -> str:
@@ -74,6 +78,32 @@ class Example:
         return f"Example({place}, activation={self.activation:.4g}, {self.snippet()!r})"
 
 
+class Histogram(NamedTuple):
+    """How a neuron's activation is spread over a sample of the corpus's tokens."""
+
+    edges: np.ndarray
+    """[n_bins + 1] float64: from the lowest activation in the sample to the highest over the corpus, at equal
+    distances. All are equal where the activation never changes; then all tokens are in the last bin."""
+    counts: np.ndarray
+    """[n_bins] int64: tokens in each bin. One on an edge between two is in the upper one, one on the last edge in the
+    last."""
+    n_tokens: int
+    """In the sample: what the counts sum to."""
+
+
+class SimilarFeature(NamedTuple):
+    """A feature of another neuron whose central example reads nearly the same."""
+
+    layer: int
+    neuron: int
+    """Index in the layer."""
+    feature: int
+    """Index in the neuron."""
+    similarity: float
+    """Cosine of the inputs of the two central examples; exactly 1 where they are the same. Stored as float16: within
+    0.03% of what it was."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Feature:
     """One of the things that a neuron answers to: a cluster of its examples."""
@@ -94,6 +124,8 @@ class Feature:
     """Strongest first."""
     central: Example
     """The example with the highest mean similarity to the others."""
+    similar: list[SimilarFeature]
+    """The most similar features of other neurons, the most similar first."""
 
     def __str__(self) -> str:
         cohesion = "" if np.isnan(self.cohesion) else f"cohesion {self.cohesion:.2f}"

@@ -9,8 +9,32 @@ from urllib.parse import quote
 
 import numpy as np
 
-from nejax.atlas.schema import ARRAYS, DATABASE, FORMAT, TOKENIZER
+from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, TOKENIZER
 from nejax.errors import UserError
+from nejax.models.tokens import saved_token_bytes
+
+
+def find_atlas(directory: Path | str) -> Path:
+    """The folder of an atlas.
+
+    Args:
+        directory: that folder, wherever it was copied to, or the run directory that holds it.
+
+    Raises:
+        UserError: there is no such directory, or no atlas in it (its run is not finished, say).
+    """
+    given = Path(directory).expanduser()
+    if not given.is_dir():
+        problem = "is a file" if given.exists() else "does not exist"
+        raise UserError(f"{given} {problem}; expected the folder of an atlas, or a run directory that holds one")
+    for path in (given, given / FOLDER):
+        if (path / DATABASE).is_file():
+            return path
+    if (given / "manifest.json").is_file():
+        raise UserError(
+            f"the run {given} has no atlas yet; finish it: run experiments/build_atlas.py again with the same settings"
+        )
+    raise UserError(f"there is no atlas in {given}; expected {DATABASE}, or a run directory with a folder {FOLDER!r}")
 
 
 class AtlasFiles:
@@ -50,7 +74,7 @@ class AtlasFiles:
         """Let go of the database. Nothing can be read from it after that."""
         self._database.close()
 
-    def rows(self, query: str, *values: int) -> list[sqlite3.Row]:
+    def rows(self, query: str, *values: int | str) -> list[sqlite3.Row]:
         """The result of a query.
 
         Raises:
@@ -70,6 +94,17 @@ class AtlasFiles:
         columns = [(row["name"], types[row["type"]]) for row in self.rows(f"PRAGMA table_info({name})")]
         values = zip(*self.rows(f"SELECT * FROM {name} ORDER BY id"), strict=True)
         return {column: np.array(value, dtype) for (column, dtype), value in zip(columns, values, strict=True)}
+
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of each token, see `nejax.models.tokens.token_bytes`.
+
+        Raises:
+            UserError: the tokenizer's file is damaged.
+        """
+        try:
+            return saved_token_bytes(self.path / TOKENIZER)
+        except Exception as error:  # the tokenizers library raises bare ones
+            raise self.damaged(error) from error
 
     def damaged(self, error: Exception) -> UserError:
         """The error that says that a file cannot be read."""
@@ -97,6 +132,10 @@ class AtlasFiles:
             "window": (n_examples, meta["window_before"] + 1 + meta["window_after"]),
             "directions": (n_features, meta["d_model"]),
             "merges": (n_neurons,),
+            "coordinates": (n_examples, 2),
+            "histogram": (n_neurons,),
+            "similar": (n_features, meta["n_similar"]),
+            "similarity": (n_features, meta["n_similar"]),
         }
         for name, shape in expected.items():
             if arrays[name].shape[: len(shape)] != shape:

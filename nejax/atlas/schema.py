@@ -1,6 +1,6 @@
 """The files of an atlas: what they are called, and what the tables and arrays in them hold."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of an atlas."""
 
 FOLDER = "atlas"
@@ -15,6 +15,10 @@ ARRAYS = {
     "window": "[n_examples, before + 1 + after] float16: activations around the peak, NaN outside the sequence",
     "directions": "[n_features, d_model] float16: unit mean embedding of the feature",
     "merges": "[n_neurons, examples - 1, 4] float32: a neuron's dendrogram; leaf i is its i-th example",
+    "coordinates": "[n_examples, 2] float16: principal coordinates of the example's embedding among its neuron's",
+    "histogram": "[n_neurons, n_bins] uint32: sampled tokens by activation, equal bins, lowest to highest activation",
+    "similar": "[n_features, n_similar] int32: the features of other neurons most like it, -1 where there are no more",
+    "similarity": "[n_features, n_similar] float16: theirs, a cosine, descending; NaN where there are no more",
 }
 """The arrays, each a file `NAME.npy` whose rows go by the ids of sequences, examples, features and neurons."""
 
@@ -33,7 +37,8 @@ SCHEMA = (
       neuron INTEGER NOT NULL,         -- index in the layer
       n_examples INTEGER NOT NULL,     -- 0: a dead neuron
       n_features INTEGER NOT NULL,
-      max_activation REAL,             -- over the corpus
+      max_activation REAL,             -- over the corpus: the right edge of the histogram's last bin
+      lowest_activation REAL,          -- among the sampled tokens: the left edge of the histogram's first bin
       firing_rate REAL,                -- share of the tokens at which the activation is above 0
       mean REAL,                       -- of the activation over the corpus, like the next three
       variance REAL,
@@ -44,6 +49,7 @@ SCHEMA = (
       intra_cluster_distance REAL,
       inter_cluster_distance REAL,
       silhouette REAL,                 -- mean over its examples; NULL for one feature, or for examples each on its own
+      coordinates_share REAL,          -- of the embeddings' variance that the two principal coordinates show
       height REAL,                     -- at which the dendrogram was cut; NULL where clusters do not end at a distance
       n_merges INTEGER NOT NULL,       -- of the dendrogram's rows, how many are real
       first_example INTEGER NOT NULL,  -- the neuron's examples are first_example .. first_example + n_examples - 1
@@ -69,8 +75,20 @@ SCHEMA = (
       activation REAL NOT NULL,        -- at the peak
       cohesion REAL                    -- mean similarity to the others of its feature; NULL if there are none
     )""",
+    """CREATE TABLE peaks (
+      word TEXT NOT NULL,              -- a peak token as it is searched for, see `nejax.atlas.search.peak_word`
+      n INTEGER NOT NULL,              -- how many of the feature's examples have it
+      feature_id INTEGER NOT NULL REFERENCES features (id),
+      PRIMARY KEY (word, n DESC, feature_id)
+    ) WITHOUT ROWID""",
+    """CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize="unicode61 remove_diacritics 0")""",
 )
-"""The tables. All ids count from 0 without gaps, so a range of ids finds what belongs to a neuron: no index is needed.
+"""The tables. `words` is a full-text index: row `i` has the words of sequence `i`.
+
+All ids count from 0 without gaps, so a range of ids finds what belongs to a neuron: no index is needed.
 
 `SELECT * FROM neurons AS n JOIN examples AS e ON e.id BETWEEN n.first_example AND n.first_example + n.n_examples - 1`
 """
+
+INDEXES = ("CREATE INDEX examples_by_sequence ON examples (sequence)",)
+"""Made when all rows are there, which is quicker than to keep them up with each."""

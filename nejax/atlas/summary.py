@@ -1,5 +1,6 @@
 """What a person reads when an atlas is finished."""
 
+from textwrap import fill, indent
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,7 @@ def _files(atlas: Atlas, interesting: list[Neuron]) -> str:
     return "\n".join(
         [
             f"Files in {atlas.path} ({size / 1e6:,.1f} MB)",
-            f"  {', '.join(file.name for file in files)}",
+            indent(fill(", ".join(file.name for file in files), _WIDTH - 2), "  "),
             "",
             "Next, in Python",
             "  import nejax, pandas",

@@ -59,7 +59,8 @@ def layer_tables(
         "n_examples": n_examples,
         "n_features": n_features,
         **_activity(layer, collection),
-        **{name: found[name] for name in (*_DISTANCES, "silhouette", "height", "n_merges")},
+        "lowest_activation": chosen["lowest_activation"][layer],
+        **{name: found[name] for name in (*_DISTANCES, "silhouette", "coordinates_share", "height", "n_merges")},
         "first_example": first_example + np.cumsum(n_examples) - n_examples,
         "first_feature": first_feature + np.cumsum(n_features) - n_features,
     }

@@ -5,13 +5,14 @@ import errno
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, SCHEMA, TOKENIZER
+from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, INDEXES, SCHEMA, TOKENIZER
+from nejax.atlas.search import peak_rows, sequence_rows
 from nejax.atlas.tables import Columns, layer_tables
 from nejax.atlas.texts import TextsAt, texts_at
 from nejax.models.tokens import token_bytes
@@ -28,7 +29,8 @@ def write_atlas(run: Run) -> Path:
     and can be copied elsewhere.
 
     Args:
-        run: its features are read layer by layer; no more than one layer's are held at once.
+        run: its features are read layer by layer; no more than one layer's are held at once. To find similar ones, the
+            input of each feature's central example is held for a while.
 
     Returns:
         The atlas's folder, `atlas` in the run directory. If it is there already, nothing is read or loaded.
@@ -64,20 +66,26 @@ def _write_files(run: Run, folder: Path) -> dict[str, Any]:
             database.execute(line)
         arrays = {name: stack.enter_context(_ArrayFile(folder / f"{name}.npy")) for name in ARRAYS}
         tokens, chosen = run.tokens(), run.inputs()
-        _write_corpus(tokens, database, arrays)
-        texts = texts_at(tokens["tokens"], tokens["length"], token_bytes(tokenizer))
+        table = token_bytes(tokenizer)
+        _write_corpus(tokens, table, database, arrays)
+        texts = texts_at(tokens["tokens"], tokens["length"], table)
         counts = _write_layers(run, chosen, texts, database, arrays)
+        _write_similar(run, counts["features"], arrays)
         _write_meta(run.directory.manifest, chosen, counts, database)
-        database.execute("COMMIT")
+        for line in (*INDEXES, "INSERT INTO words (words) VALUES ('optimize')", "COMMIT"):
+            database.execute(line)
     return counts | {"bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())}
 
 
-def _write_corpus(tokens: Store, database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]) -> None:
+def _write_corpus(
+    tokens: Store, table: Sequence[bytes], database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
+) -> None:
     ids = tokens["tokens"]
     arrays["tokens"].append(ids.astype(np.min_scalar_type(int(ids.max()))))
     arrays["sequences"].append(np.stack([tokens["length"], tokens["document"], tokens["offset"]], axis=1))
     names = np.array(unpack_text(tokens["documents"]), object)
     _insert(database, "documents", {"id": np.arange(len(names)), "name": names})
+    _insert_rows(database, "words", ("rowid", "text"), sequence_rows(ids, tokens["length"], table))
 
 
 def _write_layers(
@@ -90,13 +98,26 @@ def _write_layers(
         tables = layer_tables(layer, found, chosen, collection, texts, n_features, n_examples)
         for name, columns in tables._asdict().items():
             _insert(database, name, columns)
-        arrays["window"].append(chosen["window"][layer][chosen["sequence"][layer] >= 0])
+        peaks = texts.number[tables.examples["sequence"], tables.examples["position"]]
+        rows = peak_rows(tables.examples["feature_id"], peaks, texts.texts)
+        _insert_rows(database, "peaks", ("word", "n", "feature_id"), rows)
+        there = chosen["sequence"][layer] >= 0
+        arrays["window"].append(chosen["window"][layer][there])
+        arrays["coordinates"].append(found["coordinates"][there])
+        arrays["histogram"].append(chosen["histogram"][layer])
         # The store of a layer without features has one row of zeros.
         arrays["directions"].append(found["directions"][: len(tables.features["id"])])
         arrays["merges"].append(found["merges"])
         n_features += len(tables.features["id"])
         n_examples += len(tables.examples["id"])
     return {"neurons": arrays["merges"].n_rows, "features": n_features, "examples": n_examples}
+
+
+def _write_similar(run: Run, n_features: int, arrays: Mapping[str, "_ArrayFile"]) -> None:
+    none = {"feature": np.empty((n_features, 0), np.int32), "similarity": np.empty((n_features, 0))}
+    found = run.similar() if run.settings.similar else none
+    arrays["similar"].append(found["feature"])
+    arrays["similarity"].append(found["similarity"].astype(np.float16))
 
 
 def _write_meta(
@@ -119,6 +140,8 @@ def _write_meta(
         "window_after": WINDOW_AFTER,
         "n_features": counts["features"],
         "n_examples": counts["examples"],
+        "n_sampled_tokens": manifest["stages"]["inputs"]["sampled_tokens"],
+        "n_similar": manifest["settings"]["similar"],
     }
     values = [json.dumps(value, sort_keys=True) for value in meta.values()]
     _insert(database, "meta", {"key": np.array(list(meta), object), "value": np.array(values, object)})
@@ -126,8 +149,13 @@ def _write_meta(
 
 def _insert(database: sqlite3.Connection, table: str, columns: Columns) -> None:
     """Add rows to a table. SQLite stores NaN as NULL."""
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    _insert_rows(database, table, tuple(columns), rows)
+
+
+def _insert_rows(database: sqlite3.Connection, table: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:
     statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-    database.executemany(statement, zip(*(column.tolist() for column in columns.values()), strict=True))
+    database.executemany(statement, rows)
 
 
 class _ArrayFile:

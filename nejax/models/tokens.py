@@ -2,17 +2,15 @@
 
 import codecs
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
 
 
-def train_tokenizer(
-    texts: Iterable[str], *, vocab_size: int, n_positions: int, progress: bool = False
-) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, n_positions: int, progress: bool = False) -> Any:
     """Train a byte-level BPE tokenizer of GPT-2's kind.
 
     Args:
@@ -22,8 +20,10 @@ def train_tokenizer(
         progress: show the trainer's own progress bars.
 
     Returns:
-        A fast tokenizer whose BOS, EOS and padding token is `<|endoftext|>`.
+        A fast tokenizer of transformers whose BOS, EOS and padding token is `<|endoftext|>`.
     """
+    from transformers import PreTrainedTokenizerFast  # takes a second: not for those who only read tokens
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -46,21 +46,32 @@ def train_tokenizer(
 def token_bytes(tokenizer: Any) -> list[bytes]:
     """The bytes that each token of a byte-level tokenizer stands for, by token id.
 
-    A special token stands for the bytes of its name; an id without a token, for none.
+    A token that was added to the vocabulary (BOS, say) stands for the bytes of its name; an id without a token, for
+    none.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers, or a `tokenizers.Tokenizer`.
     """
+    tokenizer = getattr(tokenizer, "backend_tokenizer", tokenizer)
     byte_of = _byte_of_character()
-    special = set(tokenizer.all_special_ids)
-    n_ids = max(tokenizer.get_vocab().values()) + 1
-    pieces = tokenizer.convert_ids_to_tokens(range(n_ids))
-    table = []
-    for token_id, piece in enumerate(pieces):
-        if piece is None:
-            table.append(b"")
-        elif token_id in special or not all(character in byte_of for character in piece):
-            table.append(piece.encode())
+    added = tokenizer.get_added_tokens_decoder()
+    pieces = {token_id: piece for piece, token_id in tokenizer.get_vocab(with_added_tokens=True).items()}
+    table = [b""] * (max(pieces) + 1)
+    for token_id, piece in pieces.items():
+        if token_id in added or not all(character in byte_of for character in piece):
+            table[token_id] = piece.encode()
         else:
-            table.append(bytes(byte_of[character] for character in piece))
+            table[token_id] = bytes(byte_of[character] for character in piece)
     return table
+
+
+def saved_token_bytes(folder: Path) -> list[bytes]:
+    """`token_bytes` of a tokenizer that was saved in a folder, without the second that transformers takes to import.
+
+    Raises:
+        Exception: there is no readable `tokenizer.json` (the tokenizers library raises bare ones).
+    """
+    return token_bytes(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
 
 def decode_pieces(tokens: Sequence[int], table: Sequence[bytes]) -> list[str]:

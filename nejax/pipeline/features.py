@@ -1,4 +1,4 @@
-"""Split every neuron of a layer into its features: distances, dendrogram, clusters, measures, centres, directions."""
+"""Split every neuron of a layer into its features: distances, dendrogram, clusters, measures, a map, directions."""
 
 from functools import partial
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 from nejax.errors import UserError
 from nejax.neuron.average_linkage import Linkage, average_linkage
 from nejax.neuron.clusters import central_examples, cohesion, feature_directions
+from nejax.neuron.coordinates import principal_coordinates
 from nejax.neuron.embeddings import embedding_distances
 from nejax.neuron.polysemanticity import Polysemanticity, polysemanticity
 from nejax.neuron.quality import silhouette
@@ -42,6 +43,10 @@ class Clustered(NamedTuple):
     measures: Polysemanticity
     silhouette: Float[Array, ""]
     """Mean silhouette of the examples; NaN if there is one feature, or each example is its own."""
+    coordinates: Float[Array, "n 2"]
+    """The examples on the two principal axes of their unit embeddings; NaN where masked."""
+    coordinates_share: Float[Array, ""]
+    """Of the unit embeddings' variance, the part on these axes; NaN if there is none."""
     directions: Float[Array, "n d_model"]
     """Row `c` is the unit mean embedding of feature `c`; zeros where there is no such feature."""
 
@@ -101,6 +106,7 @@ def cluster_neuron(
     distances = embedding_distances(x, w)
     linkage = average_linkage(distances, mask)
     label = largest_first(clustering.labels(distances, linkage, mask, height, key))
+    coordinates, share = principal_coordinates(distances, mask)
     return Clustered(
         linkage=linkage,
         height=height,
@@ -109,6 +115,8 @@ def cluster_neuron(
         central=central_examples(distances, label),
         measures=polysemanticity(distances, label),
         silhouette=silhouette(distances, label).mean,
+        coordinates=coordinates,
+        coordinates_share=share,
         directions=feature_directions(x, w, label),
     )
 

@@ -1,4 +1,4 @@
-"""The stages of a run, each a function from stores to a store: tokens, collect, inputs, features.
+"""The stages of a run, each a function from stores to a store: tokens, collect, inputs, features, similar.
 
 Every stage can be run alone, run again, and resumed; what is done is read instead of computed.
 """
@@ -26,7 +26,9 @@ from nejax.pipeline.collect import Collection, collect, peakable
 from nejax.pipeline.corpus import Sequences, make_sequences
 from nejax.pipeline.documents import open_corpus
 from nejax.pipeline.features import CHUNK_MIB, LayerClusterer
+from nejax.pipeline.histogram import activation_histograms, sample_sequences
 from nejax.pipeline.revisit import random_positions, revisit
+from nejax.pipeline.similar import similar_features
 from nejax.pipeline.stores import RunDirectory, Store, pack_text, stop_on_full_disk
 
 N_REFERENCE = 64
@@ -58,6 +60,8 @@ class Settings:
     n_restarts: int = Clustering.n_restarts
     min_silhouette: float = Clustering.min_silhouette
     n_neighbors: int = Clustering.n_neighbors
+    similar: int = 20
+    min_similarity: float = 0.7
     seed: int = 0
 
     def how_to_cluster(self) -> Clustering:
@@ -86,6 +90,7 @@ class Settings:
             "max_repeats": 1,
             "max_sequences": 1,
             "first_position": 0,
+            "similar": 0,
             "seed": 0,
         }
         for name, low in at_least.items():
@@ -94,6 +99,10 @@ class Settings:
                 raise UserError(f"--{name}={value}: expected at least {low}")
         if not 0 <= self.min_fraction < 1:
             raise UserError(f"--min_fraction={self.min_fraction:g}: expected a fraction from 0 up to, not including, 1")
+        if not -1 <= self.min_similarity < 1:
+            raise UserError(
+                f"--min_similarity={self.min_similarity:g}: expected a cosine from -1 up to, not including, 1"
+            )
         if self.keep < self.examples:
             raise UserError(
                 f"--keep={self.keep} is less than --examples={self.examples}: examples are chosen from those kept"
@@ -158,6 +167,8 @@ class Run:
     def inputs(self) -> Store:
         """The chosen examples, which of its layer's distinct inputs each has, and the activations around its peak.
 
+        And a histogram of every neuron's activation over a sample of the corpus.
+
         The distinct inputs themselves are in one store a layer, `inputs-LL`.
         """
         if not self.directory.is_done("inputs"):
@@ -167,11 +178,22 @@ class Run:
     def features(self) -> Iterator[Store]:
         """Every layer's features, one store a layer, `features-LL`."""
         shared = self.inputs()
-        n_layers = len(shared["sequence"])
-        with self._bar("features", n_layers, "layers") as advance:
-            for layer in range(n_layers):
-                yield self.directory.stage(_name("features", layer), lambda: self._features(shared, layer))  # noqa: B023
+        names = [_name("features", layer) for layer in range(len(shared["sequence"]))]
+        all_done = all(map(self.directory.is_done, names))
+        with self._bar("features", len(names), "layers", hidden=all_done) as advance:
+            for layer, name in enumerate(names):
+                yield self.directory.stage(name, lambda: self._features(shared, layer))  # noqa: B023
                 advance(1)
+
+    def similar(self) -> Store:
+        """The features most like each feature, see `Similar`. Not for `--similar=0`.
+
+        The input of every feature's central example, float32 [n_features, d_model], is the one large thing held.
+        """
+        if self.directory.is_done("similar"):
+            return self.directory.load("similar")
+        inputs, neuron = self._central_inputs()  # before the clock of this stage starts
+        return self.directory.stage("similar", lambda: self._similar(inputs, neuron))
 
     def _tokens(self) -> tuple[Store, dict[str, Any]]:
         s = self.settings
@@ -216,13 +238,16 @@ class Run:
         )
         if not counts["examples"]:
             raise UserError("no neuron fires anywhere in this corpus; nothing to cluster. Check the model's weights")
-        reference = random_positions(self._can_peak(sequences), N_REFERENCE, s.seed)
+        can_peak = self._can_peak(sequences)
+        reference = random_positions(can_peak, N_REFERENCE, s.seed)
         needed = np.union1d(chosen.sequence[chosen.sequence >= 0], reference[:, 0])
-        n_tokens = int(sequences.length[needed].sum())
+        sample = sample_sequences(can_peak, s.seed)
+        n_tokens = int(sequences.length[needed].sum()) + 2 * int(sequences.length[sample].sum())
         with self._bar("inputs", n_tokens, "tokens") as advance, _products_of(s.precision):
-            found = revisit(
-                self.loaded.model, sequences, chosen, reference, batch_size=self.batch_size, progress=advance
-            )
+            model, settings = self.loaded.model, {"batch_size": self.batch_size, "progress": advance}
+            found = revisit(model, sequences, chosen, reference, **settings)
+            highest = np.asarray(best.activation[..., 0])
+            histograms = activation_histograms(model, sequences, can_peak, sample, highest, **settings)
         for layer, inputs in enumerate(found.inputs):
             facts = {"distinct_inputs": len(inputs)}
             self.directory.save(_name("inputs", layer), {"inputs": inputs}, facts)
@@ -231,8 +256,11 @@ class Run:
             "input_of": found.input_of,
             "reference": found.reference,
             "window": found.window,
+            "histogram": histograms.counts,
+            "lowest_activation": histograms.lowest,
         }
-        return store, {**counts, "most_distinct_inputs": max(map(len, found.inputs))}
+        facts = {"most_distinct_inputs": max(map(len, found.inputs)), "sampled_tokens": histograms.n_tokens}
+        return store, counts | facts
 
     def _features(self, shared: Store, layer: int) -> tuple[Store, dict[str, Any]]:
         found, directions = self._clusterer(
@@ -252,6 +280,8 @@ class Run:
             "cohesion": found.cohesion,
             "central": found.central,
             "silhouette": found.silhouette,
+            "coordinates": found.coordinates.astype(np.float16),
+            "coordinates_share": found.coordinates_share,
             "directions": directions.astype(np.float16),
             **found.measures._asdict(),
         }
@@ -260,6 +290,29 @@ class Run:
         if self.settings.how_to_cluster().has_height:
             facts["median_height"] = round(float(np.median(found.height[alive])), 6) if alive.any() else None
         return store, facts
+
+    def _central_inputs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The input of every feature's central example, [n_features, d_model], and the features' neurons."""
+        shared = self.inputs()
+        d_mlp, d_model = shared["sequence"].shape[1], shared["reference"].shape[2]
+        neurons, rows = [], []
+        for layer, found in enumerate(self.features()):
+            neuron, feature = np.nonzero(found["central"] >= 0)
+            neurons.append(layer * d_mlp + neuron)
+            rows.append(shared["input_of"][layer][neuron, found["central"][neuron, feature]])
+        inputs, start = np.empty((sum(map(len, rows)), d_model), np.float32), 0
+        for layer, of_layer in enumerate(rows):
+            stop = start + len(of_layer)
+            inputs[start:stop] = self.directory.load(_name("inputs", layer))["inputs"][of_layer]
+            start = stop
+        return inputs, np.concatenate(neurons)
+
+    def _similar(self, inputs: np.ndarray, neuron: np.ndarray) -> tuple[Store, dict[str, Any]]:
+        s = self.settings
+        with self._bar("similar", len(inputs) ** 2, "pairs") as advance:
+            found = similar_features(inputs, neuron, k=s.similar, threshold=s.min_similarity, progress=advance)
+        facts = {"features": len(inputs), "features_with_similar": int((found.feature >= 0).any(axis=1).sum())}
+        return found._asdict(), facts
 
     @functools.cached_property
     def _clusterer(self) -> LayerClusterer:
@@ -301,9 +354,12 @@ class Run:
         return np.asarray(peakable(tokens, length, special, self.settings.first_position))
 
     @contextlib.contextmanager
-    def _bar(self, stage: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
+    def _bar(
+        self, stage: str, total: int | None, unit: str, *, hidden: bool = False
+    ) -> Iterator[Callable[[int], object]]:
         """A progress bar with a rate and the time left."""
-        with tqdm(total=total, desc=f"{stage:>8}", unit=f" {unit}", unit_scale=True, disable=self.quiet) as bar:
+        disable = self.quiet or hidden
+        with tqdm(total=total, desc=f"{stage:>8}", unit=f" {unit}", unit_scale=True, disable=disable) as bar:
             yield bar.update
 
 

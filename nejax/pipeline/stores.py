@@ -166,8 +166,8 @@ class RunDirectory:
 
 
 @contextlib.contextmanager
-def stop_on_full_disk(path: Path) -> Iterator[None]:
-    """Turn "no space left" into a line that says where, and that nothing done so far is lost."""
+def stop_on_full_disk(path: Path, what_is_left: str = "finished stages are kept") -> Iterator[None]:
+    """Turn "no space left" into a line that says where, and what is left of what was done so far."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -175,7 +175,7 @@ def stop_on_full_disk(path: Path) -> Iterator[None]:
         if not full and "No space left" not in str(error):
             raise
         raise UserError(
-            f"the disk of {path} is full; free some space and run the same command: finished stages are kept"
+            f"the disk of {path} is full; free some space and run the same command: {what_is_left}"
         ) from error
 
 

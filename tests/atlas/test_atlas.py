@@ -137,6 +137,21 @@ def test_directions_are_the_mean_unit_embeddings(alive, run):
             assert feature.direction @ expected > 1 - 1e-6
 
 
+def test_similar_features_are_those_of_the_store(atlas, alive, run):
+    store, table, n_listed = run.similar(), atlas.features_table(), 0
+    similarity = store["similarity"].astype(np.float16).astype(float)
+    for neuron in alive:
+        for feature in neuron.features:
+            i = neuron.first_feature + feature.index
+            others = store["feature"][i][store["feature"][i] >= 0]
+            expected = [table[name][others].tolist() for name in ("layer", "neuron", "feature")]
+            expected.append(similarity[i][: len(others)].tolist())
+            assert feature.similar == list(zip(*expected, strict=True))
+            assert all((other.layer, other.neuron) != (neuron.layer, neuron.index) for other in feature.similar)
+            n_listed += len(others)
+    assert n_listed > 100
+
+
 def test_texts_are_what_the_tokenizer_decodes(atlas, run):
     tokens, length, tokenizer = run.tokens()["tokens"], run.tokens()["length"], run.loaded.tokenizer
     assert atlas.n_sequences == len(tokens)
@@ -320,9 +335,15 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "array cut": lambda path: cut_short(path / "window.npy", 5000),
     "array cut in the header": lambda path: cut_short(path / "merges.npy", 20),
     "array not one": lambda path: (path / "tokens.npy").write_text("nothing of the kind"),
+    "similar features of another atlas": lambda path: drop_a_row(path / "similar.npy"),
+    "similarity of another shape": lambda path: np.save(
+        path / "similarity.npy", np.load(path / "similarity.npy")[:, :-1]
+    ),
     "tokens of another atlas": lambda path: drop_a_row(path / "tokens.npy"),
     "directions of another atlas": lambda path: drop_a_row(path / "directions.npy"),
     "window of another shape": lambda path: np.save(path / "window.npy", np.load(path / "window.npy")[:, :-1]),
+    "coordinates of another atlas": lambda path: drop_a_row(path / "coordinates.npy"),
+    "histogram of another atlas": lambda path: drop_a_row(path / "histogram.npy"),
     "tokenizer missing": lambda path: shutil.rmtree(path / "tokenizer"),
 }
 
@@ -359,6 +380,6 @@ def test_a_damaged_tokenizer_is_found_when_text_is_read(elsewhere):
 
 
 def test_another_format_is_refused(elsewhere):
-    query(elsewhere, "UPDATE meta SET value = '2' WHERE key = 'format'")
-    with pytest.raises(UserError, match="has format 2, this version of nejax reads 1; open it with the version that"):
+    query(elsewhere, "UPDATE meta SET value = '3' WHERE key = 'format'")
+    with pytest.raises(UserError, match="has format 3, this version of nejax reads 2; open it with the version that"):
         open_atlas(elsewhere)

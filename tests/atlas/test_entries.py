@@ -22,6 +22,7 @@ def example(pieces: list[str], peak: int, *, start: int = 7, peak_text: str | No
         activations=np.ones(len(pieces), np.float32),
         peak=peak,
         peak_text=pieces[peak] if peak_text is None else peak_text,
+        coordinates=(0.5, -0.25),
     )
 
 

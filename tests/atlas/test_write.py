@@ -1,5 +1,6 @@
 """What an atlas holds against the stores that it was written from; writing again, writing on a full disk."""
 
+import dataclasses
 import errno
 import json
 import re
@@ -175,6 +176,41 @@ def test_arrays_are_those_of_the_stores_without_empty_places(run, found):
     np.testing.assert_array_equal(array(run, "directions"), np.concatenate(per_layer))
 
 
+def test_similar_features_are_by_the_inputs_of_central_examples(tables, run, settings):
+    """Against all pairs, from the tables and the stores of inputs."""
+    chosen, inputs, neuron = run.inputs(), [], []
+    distinct = [run.directory.load(f"inputs-{layer:02d}")["inputs"] for layer in range(N_LAYERS)]
+    for feature in tables["features"]:
+        layer, index = divmod(feature["neuron_id"], D_MLP)
+        rank = tables["examples"][feature["central_example"]]["rank"]
+        inputs.append(distinct[layer][chosen["input_of"][layer, index, rank]])
+        neuron.append(feature["neuron_id"])
+    x = np.array(inputs, np.float64) / np.linalg.norm(inputs, axis=1, keepdims=True)
+    similar, similarity = array(run, "similar"), array(run, "similarity")
+    assert similar.shape == similarity.shape == (len(x), settings.similar)
+    assert (similar.dtype, similarity.dtype) == (np.int32, np.float16)
+    neuron = np.array(neuron)
+    for i, cosine in enumerate(x @ x.T):
+        cosine[neuron == neuron[i]] = -1
+        expected = np.sort(cosine[cosine > settings.min_similarity])[::-1][: settings.similar]
+        n = len(expected)
+        np.testing.assert_allclose(similarity[i, :n], expected, rtol=2**-11 + 1e-6)  # float16 rounds by 2**-11
+        np.testing.assert_allclose(cosine[similar[i, :n]], expected, rtol=1e-6)
+        assert (similar[i, n:] == -1).all() and np.isnan(similarity[i, n:]).all()
+    n_listed = int((similar >= 0).any(axis=1).sum())
+    facts = run.directory.manifest["stages"]["similar"]
+    assert (facts["features"], facts["features_with_similar"]) == (len(x), n_listed)
+    assert 0 < n_listed < len(x)
+    assert {row["key"]: row["value"] for row in tables["meta"]}["n_similar"] == str(settings.similar)
+
+
+def test_examples_are_found_by_sequence(run):
+    database = sqlite3.connect(run.directory.path / "atlas" / "atlas.sqlite")
+    (plan,) = database.execute("EXPLAIN QUERY PLAN SELECT * FROM examples WHERE sequence = 3").fetchall()
+    database.close()
+    assert "USING INDEX examples_by_sequence" in plan[-1]
+
+
 def test_documents_and_manifest(tables, run):
     assert [row["name"] for row in tables["documents"]] == unpack_text(run.tokens()["documents"])
     meta = {row["key"]: json.loads(row["value"]) for row in tables["meta"]}
@@ -255,6 +291,21 @@ def test_a_second_time_nothing_is_read_or_written(run, settings, monkeypatch):
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
     assert write.write_atlas(Run(run.directory.path, settings, quiet=True)) == path
     assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+
+
+def test_without_similar_features(copied, settings):
+    """The stage is off: no store, and arrays without columns, which are opened like others."""
+    manifest = copied.directory.path / "manifest.json"
+    changed = json.loads(manifest.read_text())
+    changed["settings"]["similar"] = 0
+    del changed["stages"]["similar"]
+    manifest.write_text(json.dumps(changed))
+    off = Run(copied.directory.path, dataclasses.replace(settings, similar=0), quiet=True)
+    off.__dict__["loaded"] = copied.loaded
+    atlas = open_atlas(write.write_atlas(off))
+    assert "similar" not in off.directory.manifest["stages"]
+    assert array(off, "similar").shape == array(off, "similarity").shape == (len(atlas.features_table()["id"]), 0)
+    assert [feature.similar for feature in atlas.neuron(0, 0).features] == [[]] * atlas.neuron(0, 0).n_features
 
 
 def test_an_atlas_that_was_deleted_is_written_again(run, copied):

@@ -121,6 +121,14 @@ def assert_is_oracle(found: Clustered, directions: np.ndarray, layer: Layer, clu
         label = found.label[neuron, :n]
         assert (found.label[neuron, n:] == -1).all() and np.isnan(found.cohesion[neuron, n:]).all()
         assert found.linkage.n_merges[neuron] == max(n - 1, 0)
+        assert np.isnan(found.coordinates[neuron, n:]).all()
+        if n > 1:
+            variances = np.linalg.eigvalsh((e - e.mean(axis=0)) @ (e - e.mean(axis=0)).T)[::-1]
+            np.testing.assert_allclose(
+                found.coordinates_share[neuron], variances[:2].sum() / variances.sum(), rtol=1e-5
+            )
+            axes = found.coordinates[neuron, :n].T
+            np.testing.assert_allclose(axes @ axes.T, np.diag(variances[:2]), rtol=1e-5, atol=1e-5)
         assert same_partition(label, partition(distances, float(wanted), clustering))
         names, sizes = np.unique(label, return_counts=True)
         assert names.tolist() == list(range(len(names)))
@@ -182,8 +190,9 @@ def test_a_dead_neuron_has_no_feature_and_a_single_example_is_one(calibrated):
     assert (found.label[DEAD] == -1).all() and (found.central[DEAD] == -1).all()
     assert found.measures.n_examples[DEAD] == found.measures.n_clusters[DEAD] == 0
     assert found.label[ALONE].tolist() == [0] + [-1] * (N_EXAMPLES - 1) and found.central[ALONE, 0] == 0
-    for measure in found.measures[:4]:
+    for measure in (*found.measures[:4], found.coordinates_share):
         assert np.isnan(measure[[DEAD, ALONE]]).all()
+    assert found.coordinates[ALONE, 0].tolist() == [0, 0] and np.isnan(found.coordinates[DEAD]).all()
 
 
 def assert_close(found: tuple[Clustered, np.ndarray], wanted: tuple[Clustered, np.ndarray]) -> None:

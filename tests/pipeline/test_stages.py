@@ -17,6 +17,7 @@ from nejax.models.tokens import train_tokenizer
 from nejax.models.weights import load_gpt2, save_gpt2
 from nejax.pipeline import stages
 from nejax.pipeline.collect import Collection
+from nejax.pipeline.histogram import N_BINS
 from nejax.pipeline.stages import N_REFERENCE, Run, Settings
 from nejax.pipeline.stores import RunDirectory, Store, unpack_text
 
@@ -29,6 +30,7 @@ STORES = [
     *(f"inputs-{layer:02d}" for layer in range(N_LAYERS)),
     "inputs",
     *(f"features-{layer:02d}" for layer in range(N_LAYERS)),
+    "similar",
 ]
 
 
@@ -66,6 +68,8 @@ def everything(run: Run) -> dict[str, Store]:
     for layer, store in enumerate(features):
         stores[f"inputs-{layer:02d}"] = run.directory.load(f"inputs-{layer:02d}")
         stores[f"features-{layer:02d}"] = store
+    if run.settings.similar:
+        stores["similar"] = run.similar()
     return stores
 
 
@@ -112,10 +116,13 @@ def test_every_store_has_its_arrays(finished, stores):
     assert stores["inputs"]["sequence"].shape == (N_LAYERS, D_MLP, N_EXAMPLES)
     assert stores["inputs"]["window"].shape == (N_LAYERS, D_MLP, N_EXAMPLES, 41)
     assert stores["inputs"]["reference"].shape[:2] == (N_LAYERS, N_REFERENCE)
+    assert stores["inputs"]["histogram"].shape == (N_LAYERS, D_MLP, N_BINS)
+    assert (stores["inputs"]["histogram"].sum(axis=2) == facts(finished)["inputs"]["sampled_tokens"]).all()
     for layer in range(N_LAYERS):
         features = stores[f"features-{layer:02d}"]
         assert features["merges"].shape == (D_MLP, N_EXAMPLES - 1, 4)
         assert features["label"].shape == features["central"].shape == (D_MLP, N_EXAMPLES)
+        assert features["coordinates"].shape == (D_MLP, N_EXAMPLES, 2) and features["coordinates"].dtype == np.float16
         n_features = int(features["n_clusters"].sum())
         assert len(features["directions"]) == max(n_features, 1) and features["directions"].dtype == np.float16
         assert stores["inputs"]["input_of"][layer].max() < len(stores[f"inputs-{layer:02d}"]["inputs"])
@@ -195,7 +202,9 @@ def test_a_finished_run_is_read_without_its_model_or_its_corpus(finished, settin
         "collect",
         "choose_examples",
         "revisit",
+        "activation_histograms",
         "LayerClusterer",
+        "similar_features",
     ):
         monkeypatch.setattr(stages, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
     before = facts(finished)
@@ -219,6 +228,7 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits(settings, finished
         ("inputs", False),
         ("features-00", True),
         ("features-01", False),
+        ("similar", False),
     ]:
 
         def kill(self, name, facts, stage=stage, marked=marked):
@@ -232,7 +242,7 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits(settings, finished
             with pytest.raises(Killed):
                 everything(Run(tmp_path / "run", settings, quiet=True))
     last = Run(tmp_path / "run", settings, quiet=True)
-    assert "features-01" not in facts(last) and "features-00" in facts(last)
+    assert "similar" not in facts(last) and "features-01" in facts(last)
     everything(last)
     assert facts(last) == facts(finished), "with the digests of all stores"
 
@@ -297,6 +307,9 @@ def test_half_precision(precision, tolerance, settings, stores, tmp_path):
         ({"first_position": -1}, "--first_position=-1: expected at least 0"),
         ({"first_position": 24}, "--first_position=24: expected less than --seq_len=24"),
         ({"seed": -1}, "--seed=-1: expected at least 0"),
+        ({"similar": -1}, "--similar=-1: expected at least 0"),
+        ({"min_similarity": 1.0}, "--min_similarity=1: expected a cosine from -1 up to, not including, 1"),
+        ({"min_similarity": float("nan")}, "--min_similarity=nan: expected a cosine"),
         ({"min_fraction": 1.0}, "--min_fraction=1: expected a fraction"),
         ({"min_fraction": -0.1}, "--min_fraction=-0.1: expected a fraction"),
         ({"min_fraction": float("nan")}, "--min_fraction=nan: expected a fraction"),

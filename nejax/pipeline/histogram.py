@@ -1,0 +1,134 @@
+"""How every neuron's activation is spread over a sample of the corpus, counted in bins.
+
+No bin is known before the lowest activation is, so the sample is run twice. Both times everything is reduced inside the
+layers' scan, as in `nejax.pipeline.collect`.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from nejax.models.reading import LayerView
+from nejax.pipeline.corpus import Sequences
+
+N_BINS = 40
+"""Equal bins of a histogram."""
+
+MOST_TOKENS = 8192
+"""The sample is as many sequences as have at most so many tokens, and at least one."""
+
+
+class Histograms(NamedTuple):
+    """How many of the sample's tokens have which activation, for all neurons."""
+
+    counts: np.ndarray
+    """[n_layers, d_mlp, N_BINS] uint32: tokens in equal bins from the lowest activation to the highest. A token on an
+    edge between two bins is in the upper one, and at the highest activation in the last."""
+    lowest: np.ndarray
+    """[n_layers, d_mlp] float32: the lowest activation in the sample, the left edge of the first bin."""
+    n_tokens: int
+    """Tokens in the sample: what every neuron's counts sum to."""
+
+
+def sample_sequences(can_peak: np.ndarray, seed: int) -> np.ndarray:
+    """Draw the sequences of the sample, without replacement, from those in which anything counts.
+
+    Args:
+        can_peak: [n_sequences, seq_len] bool, see `peakable`.
+        seed: of the draw.
+
+    Returns:
+        [n] int64 numbers of sequences, ascending.
+    """
+    candidates = np.flatnonzero(can_peak.any(axis=1))
+    n = min(max(1, MOST_TOKENS // can_peak.shape[1]), len(candidates))
+    return np.sort(np.random.default_rng(seed).choice(candidates, size=n, replace=False))
+
+
+def activation_histograms(
+    model: Any,
+    sequences: Sequences,
+    can_peak: np.ndarray,
+    sample: np.ndarray,
+    highest: np.ndarray,
+    *,
+    batch_size: int,
+    progress: Callable[[int], object] = lambda n_tokens: None,
+) -> Histograms:
+    """Count how often each neuron has which activation.
+
+    Args:
+        model: see `nejax.models.reading`.
+        sequences: the corpus.
+        can_peak: [n_sequences, seq_len] bool: the tokens that count.
+        sample: numbers of the sequences to be run, see `sample_sequences`.
+        highest: [n_layers, d_mlp] float32: each neuron's highest activation over the corpus, the right edge of its
+            last bin. A neuron whose activation never changes has all its tokens there.
+        batch_size: sequences a pass; does not change the result beyond rounding.
+        progress: called with the number of tokens of each batch, twice for each.
+
+    Returns:
+        The histograms.
+    """
+    graph, state = nnx.split(model)
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(sample), batch_size):
+            group = sample[start : start + batch_size]
+            missing = ((0, batch_size - len(group)), (0, 0))
+            yield np.pad(sequences.tokens[group].astype(np.int32), missing), np.pad(can_peak[group], missing)
+            progress(int(sequences.length[group].sum()))
+
+    lowest = highest.astype(np.float32)
+    for tokens, counted in batches():
+        lowest = np.minimum(lowest, _lowest(state, tokens, counted, graph=graph))
+    edges = np.linspace(np.float64(lowest), np.float64(highest), N_BINS + 1, axis=1).astype(np.float32)
+    reached = np.zeros((len(highest), N_BINS + 1, highest.shape[1]), np.uint32)
+    reached[:, 0] = n_tokens = int(can_peak[sample].sum())
+    for tokens, counted in batches():
+        reached[:, 1:-1] += np.asarray(_reached(state, tokens, counted, edges[:, 1:-1], graph=graph))
+    counts = (reached[:, :-1] - reached[:, 1:]).swapaxes(1, 2)
+    return Histograms(np.ascontiguousarray(counts), lowest, n_tokens)
+
+
+@partial(jax.jit, static_argnames="graph")
+def _lowest(
+    state: Any, tokens: Int[Array, "batch seq"], counted: Bool[Array, "batch seq"], *, graph: Any
+) -> Float[Array, "n_layers d_mlp"]:
+    """The lowest activation of every neuron at the tokens that count; infinity if none does."""
+
+    def read(view: LayerView) -> Array:
+        return jnp.where(counted[:, :, None], view.activation, jnp.inf).min(axis=(0, 1))
+
+    return nnx.merge(graph, state)(tokens, reader=read)[1]
+
+
+@partial(jax.jit, static_argnames="graph")
+def _reached(
+    state: Any,
+    tokens: Int[Array, "batch seq"],
+    counted: Bool[Array, "batch seq"],
+    edges: Float[Array, "n_layers n_edges d_mlp"],
+    *,
+    graph: Any,
+) -> UInt[Array, "n_layers n_edges d_mlp"]:
+    """At how many of the tokens that count every neuron's activation is at least each edge."""
+
+    def read(view: LayerView) -> Array:
+        activation = jnp.where(counted[:, :, None], view.activation, -jnp.inf)
+        edge = edges[view.layer]
+
+        # A sequence at a time: neither a scatter, which is slow on CPU, nor all comparisons at once in memory.
+        def add(reached: Array, row: Float[Array, "seq d_mlp"]) -> tuple[Array, None]:
+            return reached + (row[:, None, :] >= edge).sum(axis=0, dtype=jnp.uint32), None
+
+        return lax.scan(add, jnp.zeros(edge.shape, jnp.uint32), activation)[0]
+
+    return nnx.merge(graph, state)(tokens, reader=read)[1]

@@ -1,0 +1,177 @@
+"""The nearest features of other neurons, against all pairs in float64; ties, blocks, and inputs at the edges."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nejax.errors import UserError
+from nejax.pipeline import similar
+from nejax.pipeline.similar import Similar, similar_features
+
+D, K = 16, 5
+
+
+def brute_force(inputs: np.ndarray, neuron: np.ndarray, k: int, threshold: float) -> Similar:
+    """Every pair in float64; a stable sort leaves the lower of equally similar ones first."""
+    x = inputs.astype(np.float64)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    x = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
+    cosine = x @ x.T
+    cosine[(neuron[:, None] == neuron) | (cosine <= threshold)] = -np.inf
+    feature = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
+    similarity = np.take_along_axis(cosine, feature, axis=1)
+    feature = np.where(np.isinf(similarity), -1, feature)
+    missing = ((0, 0), (0, k - feature.shape[1]))
+    return Similar(
+        np.pad(feature, missing, constant_values=-1),
+        np.pad(np.where(np.isinf(similarity), np.nan, similarity), missing, constant_values=np.nan),
+    )
+
+
+def signs(n: int, seed: int) -> np.ndarray:
+    """Rows of 1 and -1: their cosines are multiples of 1/8 exactly, so a great many are equal."""
+    return np.random.default_rng(seed).choice(np.float32([-1, 1]), (n, D))
+
+
+def assert_same(found: Similar, expected: Similar) -> None:
+    assert (found.feature.dtype, found.similarity.dtype) == (np.int32, np.float32)
+    np.testing.assert_array_equal(found.feature, expected.feature)
+    np.testing.assert_array_equal(found.similarity, expected.similarity)
+
+
+@pytest.fixture(params=["one block", "many blocks"])
+def blocks(request, monkeypatch):
+    if request.param == "many blocks":
+        monkeypatch.setattr(similar, "N_ROWS", 70)
+        monkeypatch.setattr(similar, "N_COLUMNS", 150)
+
+
+@pytest.mark.parametrize("n", [3, 64, 333])
+def test_all_pairs(n, blocks):
+    rng = np.random.default_rng(n)
+    inputs = rng.normal(size=(n, 24)).astype(np.float32) + 0.5
+    neuron = np.sort(rng.integers(0, 40, n))
+    done: list[int] = []
+    found = similar_features(inputs, neuron, k=K, threshold=0.3, progress=done.append)
+    expected = brute_force(inputs, neuron, K, 0.3)
+    # float32 sums of 24 products: off by 2e-7 at most here
+    np.testing.assert_allclose(found.similarity, expected.similarity, rtol=1e-6)
+    np.testing.assert_array_equal(found.feature, expected.feature)
+    assert sum(done) == n * n
+
+
+@pytest.mark.parametrize("n", [40, 333])
+def test_of_equally_similar_ones_the_lower_id_comes_first(n, blocks):
+    inputs, neuron = signs(n, 0), np.random.default_rng(1).integers(0, 30, n)  # neurons in no order
+    assert_same(similar_features(inputs, neuron, k=20, threshold=0.2), brute_force(inputs, neuron, 20, 0.2))
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_neurons_and_any_repeats(data):
+    """Few different rows, so that most groups of features hold the same similarities."""
+    n = 80
+    inputs = signs(6, 2)[data.draw(st.lists(st.integers(0, 5), min_size=n, max_size=n))]
+    inputs *= 2.0 ** np.float32(data.draw(st.integers(-100, 100)))
+    neuron = np.array(data.draw(st.lists(st.integers(0, 4), min_size=n, max_size=n)))
+    threshold = data.draw(st.sampled_from([-1.0, -0.5, 0.0, 0.5, 0.99]))
+    assert_same(similar_features(inputs, neuron, k=K, threshold=threshold), brute_force(inputs, neuron, K, threshold))
+
+
+def test_copies_of_a_neuron_find_each_other():
+    """Neurons 0 and 1 have three features each, the latter's inputs nearly those of the former; ten others differ."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 64))
+    inputs = np.concatenate([x, x + 0.01 * rng.normal(size=x.shape), rng.normal(size=(10, 64))]).astype(np.float32)
+    neuron = np.concatenate([[0, 0, 0, 1, 1, 1], np.arange(2, 12)])
+    found = similar_features(inputs, neuron, k=1, threshold=0.9)
+    assert found.feature[:, 0].tolist() == [3, 4, 5, 0, 1, 2] + [-1] * 10
+    assert (found.similarity[:6] > 0.999).all()
+
+
+def test_the_same_input_is_of_similarity_one_whatever_its_scale(blocks):
+    """And such features come in order of id, though rounding differs from block to block."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(7, 768)).astype(np.float32)
+    inputs = x[np.arange(280) % 7] * rng.lognormal(size=(280, 1)).astype(np.float32)
+    found = similar_features(inputs, np.arange(280), k=30, threshold=0.5)
+    assert (found.similarity == 1).all()
+    for feature, listed in enumerate(found.feature):
+        assert listed.tolist() == [other for other in range(feature % 7, 280, 7) if other != feature][:30]
+
+
+def test_nothing_to_find():
+    nothing = Similar(np.full((4, 3), -1, np.int32), np.full((4, 3), np.nan, np.float32))
+    inputs = signs(4, 4)
+    assert_same(similar_features(inputs, np.zeros(4, int), k=3, threshold=-1.0), nothing)  # all of one neuron
+    different = np.eye(4, D, dtype=np.float32)
+    assert_same(similar_features(different, np.arange(4), k=3, threshold=0.0), nothing)
+    assert_same(
+        similar_features(different[:1], np.zeros(1, int), k=3, threshold=-1.0), Similar(*(f[:1] for f in nothing))
+    )
+    assert_same(
+        similar_features(different[:0], np.zeros(0, int), k=3, threshold=-1.0), Similar(*(f[:0] for f in nothing))
+    )
+
+
+def test_more_are_asked_for_than_there_are():
+    inputs, neuron = signs(6, 5), np.array([0, 0, 1, 2, 2, 2])
+    found = similar_features(inputs, neuron, k=50, threshold=-2.0)
+    assert_same(found, brute_force(inputs, neuron, 50, -2.0))
+    assert (found.feature >= 0).sum(axis=1).tolist() == [4, 4, 5, 3, 3, 3]
+
+
+def test_a_similarity_must_be_above_the_threshold():
+    inputs = np.array([[1, 1, 1, 1], [1, 1, 1, -1]], np.float32)  # cosine 1/2
+    for threshold, listed in ((0.5, [-1, -1]), (np.nextafter(np.float32(0.5), 0).item(), [1, 0])):
+        assert similar_features(inputs, np.arange(2), k=1, threshold=threshold).feature[:, 0].tolist() == listed
+
+
+def test_inputs_of_zeros_have_no_direction():
+    inputs = np.zeros((4, 4), np.float32)
+    inputs[2:] = 1
+    found = similar_features(inputs, np.arange(4), k=3, threshold=-0.5)
+    np.testing.assert_array_equal(found.similarity, [[0, 0, 0], [0, 0, 0], [1, 0, 0], [1, 0, 0]])
+    assert (similar_features(inputs, np.arange(4), k=3, threshold=0.0).feature[:2] == -1).all()
+
+
+def test_inputs_whose_squares_overflow_or_vanish():
+    inputs = np.float32([[1, 1], [3e38, 3e38], [1e-37, 1e-37], [-3e38, 3e38]])
+    found = similar_features(inputs, np.arange(4), k=3, threshold=0.9)
+    assert found.feature.tolist() == [[1, 2, -1], [0, 2, -1], [0, 1, -1], [-1, -1, -1]]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_inputs_that_are_not_finite_are_refused(value):
+    inputs = signs(5, 6)
+    inputs[3, 2] = value
+    with pytest.raises(UserError, match="the inputs of central examples are not all finite"):
+        similar_features(inputs, np.arange(5), k=2, threshold=0.0)
+
+
+@pytest.mark.slow
+def test_the_number_of_devices_does_not_matter(tmp_path):
+    """Three cores that are devices of their own; 64 features do not divide by three."""
+    code = (
+        "import sys, numpy as np, jax; jax.config.update('jax_num_cpu_devices', int(sys.argv[1]))\n"
+        "from nejax.pipeline.similar import similar_features\n"
+        "inputs = np.random.default_rng(0).normal(size=(64, 24)).astype(np.float32)\n"
+        "np.savez(sys.argv[2], *similar_features(inputs, np.arange(64) // 2, k=9, threshold=0.1))\n"
+        "print(jax.device_count())"
+    )
+    found = []
+    for n in (1, 3):
+        file = tmp_path / f"{n}.npz"
+        command = [sys.executable, "-c", code, str(n), str(file)]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == str(n)
+        found.append(list(np.load(file).values()))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-6)
