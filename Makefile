@@ -24,7 +24,7 @@ test: .venv/installed-test
 	$(BIN)/python -m pytest
 
 explore: demo
-	$(BIN)/python -i -c 'import nejax; atlas = nejax.open_atlas("runs/demo"); print("atlas.neuron(layer, index) shows a neuron; atlas.neurons_table() is all of them.")'
+	$(BIN)/python experiments/explore.py
 
 clean:
 	rm -rf .venv runs

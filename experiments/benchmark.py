@@ -1,31 +1,38 @@
-"""Time nejax beside its peers: the same work, in one process, in turns, with the machine's own limit beside it.
+"""Measure how fast nejax is, one subject at a time.
 
-Produces `RUN/SUBJECT.json` (the machine, every median with its spread) and `RUN/SUBJECT.txt`, the table printed.
+Produces `RUN/SUBJECT.json` (the machine, every figure) and `RUN/SUBJECT.txt`, the table printed.
 
     python experiments/benchmark.py clustering                                    # 6 minutes on two cores
     python experiments/benchmark.py clustering --n_examples=100 --repeats=9       # one size, better medians
+    python experiments/benchmark.py explorer                                      # 5 minutes, 1.3 GB of disk
 
 Subjects: `clustering` (distances, average linkage, components, k-means and spectral clustering, beside SciPy,
-scikit-learn and OTT-JAX). The peers come with `pip install -e '.[benchmark]'`. Figures are in BUILD_NOTES.md.
+scikit-learn and OTT-JAX: the same work, in one process, in turns, with the machine's own limit beside it), `explorer`
+(an atlas of GPT-2 small's size, generated: how soon it opens, how fast it answers many clients at once, its memory, its
+static site). What they need beside nejax comes with `pip install -e '.[benchmark]'`. Figures are in BUILD_NOTES.md.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 from absl import flags, logging
 
-from benchmarks import clustering
-from benchmarks.timing import Figures, machine
+from benchmarks import clustering, explorer
+from benchmarks.timing import machine
+from benchmarks.timing import table as table_of_race
 from nejax.errors import UserError, run_script
 from nejax.pipeline.devices import use_all_cores
 
-SUBJECTS = {"clustering": clustering.measure}
+SUBJECTS = {
+    "clustering": (clustering.measure, table_of_race),
+    "explorer": (explorer.measure, explorer.table),
+}
+"""How each is measured, in groups of figures, and how a group is shown."""
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run", "runs/benchmark", "Where the results are written.")
 flags.DEFINE_integer("repeats", 5, "Rounds; a figure is the median over them.", lower_bound=1)
-
-HEAD = f"{'':<38}{'neurons':>8}{'µs a neuron':>13}{'fastest':>10}{'slowest':>10}{'peer / nejax':>14}"
 
 
 def main(argv: list[str]) -> None:
@@ -41,27 +48,17 @@ def main(argv: list[str]) -> None:
         f"{on['processor']}, {on['cores']} cores, {on['kind']} x {len(on['devices'])}, JAX {on['versions']['jax']}"
     ]
     print(lines[0])
-    figures: list[Figures] = []
-    for group in SUBJECTS[subject](FLAGS.repeats):
-        figures += group
-        lines += ["", *_table(group)]
-        print("\n".join(["", *_table(group)]), flush=True)
+    measure, table = SUBJECTS[subject]
+    figures: list[dict[str, Any]] = []
+    for group in measure(FLAGS.repeats):
+        figures += [figure._asdict() for figure in group]
+        lines += ["", *table(group)]
+        print("\n".join(["", *table(group)]), flush=True)
         # written after every group: nothing measured is lost
-        result = {"machine": on, "repeats": FLAGS.repeats, "figures": [f._asdict() for f in figures]}
+        result = {"machine": on, "repeats": FLAGS.repeats, "figures": figures}
         (folder / f"{subject}.json").write_text(json.dumps(result, indent=1))
         (folder / f"{subject}.txt").write_text("\n".join(lines) + "\n")
     print(f"\nWritten to {folder}/{subject}.json and .txt")
-
-
-def _table(group: list[Figures]) -> list[str]:
-    """Figures of one method and size: how many times longer each peer takes than nejax's fastest form."""
-    best = min(f.us_per_neuron for f in group if f.by.startswith("nejax"))
-    lines = [f"{group[0].what}, {group[0].n_examples} examples", HEAD]
-    for f in group:
-        ratio = "" if f.by.startswith(("nejax", "the machine")) else f"{f.us_per_neuron / best:.1f}"
-        numbers = f"{f.us_per_neuron:>13,.1f}{f.fastest_us:>10,.1f}{f.slowest_us:>10,.1f}"
-        lines.append(f"  {f.by:<36}{f.n_neurons:>8,}{numbers}{ratio:>14}  {f.note}".rstrip())
-    return lines
 
 
 if __name__ == "__main__":

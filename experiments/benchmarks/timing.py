@@ -18,6 +18,9 @@ WIDTH = 2048
 """Of the square matrices whose product shows what the machine can do."""
 
 
+HEAD = f"{'':<38}{'neurons':>8}{'µs a neuron':>13}{'fastest':>10}{'slowest':>10}{'peer / nejax':>14}"
+
+
 class Contender(NamedTuple):
     """One way to do a thing."""
 
@@ -65,6 +68,17 @@ def race(what: str, n_examples: int, contenders: list[Contender], repeats: int) 
         Figures(what, n_examples, c.by, c.n_neurons, statistics.median(times), min(times), max(times))
         for c, times in zip(contenders, taken, strict=True)
     ]
+
+
+def table(group: list[Figures]) -> list[str]:
+    """Figures of one method and size: how many times longer each peer takes than nejax's fastest form."""
+    best = min(f.us_per_neuron for f in group if f.by.startswith("nejax"))
+    lines = [f"{group[0].what}, {group[0].n_examples} examples", HEAD]
+    for f in group:
+        ratio = "" if f.by.startswith(("nejax", "the machine")) else f"{f.us_per_neuron / best:.1f}"
+        numbers = f"{f.us_per_neuron:>13,.1f}{f.fastest_us:>10,.1f}{f.slowest_us:>10,.1f}"
+        lines.append(f"  {f.by:<36}{f.n_neurons:>8,}{numbers}{ratio:>14}  {f.note}".rstrip())
+    return lines
 
 
 def product_contender() -> Contender:

@@ -1,4 +1,4 @@
-"""The benchmark with small settings: every contender is there, with figures that fit together."""
+"""The benchmark with small settings: every contender and every figure is there, and they fit together."""
 
 import json
 import subprocess
@@ -40,6 +40,32 @@ def test_clustering(tmp_path: Path):
     assert result["machine"]["cores"] == len(result["machine"]["devices"])
     table = (tmp_path / "out" / "clustering.txt").read_text()
     assert table.strip() in done.stdout and "peak memory" in table
+
+
+@pytest.mark.slow
+def test_explorer(tmp_path: Path):
+    sizes = ["--n_layers=2", "--d_mlp=48", "--d_model=32", "--n_sequences=150", "--vocab_size=1000"]
+    settings = [*sizes, "--n_requests=100", "--n_clients=8", "--repeats=1", "--run=out"]
+    done = benchmark("explorer", *settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "out" / "explorer.json").read_text())["figures"]
+    assert all(figure["value"] > 0 for figure in figures)
+    by_name = {figure["what"].strip(): figure for figure in figures}
+    opened = by_name["start of the process to index.html and atlas.json"]
+    assert opened["unit"] == "s" and opened["aim"] == 2
+    assert by_name["neurons, 8 clients: median"]["aim"] == 100
+    assert by_name["neurons, 8 clients: median"]["note"].startswith("100 requests, ")
+    for group in ("neurons, 8 clients", "neurons, 1 client", "sequences, 8 clients", "search, 8 clients"):
+        at = figures.index(by_name[f"{group}: median"])
+        median, last, rate = figures[at : at + 3]
+        assert median["value"] <= last["value"] and median["unit"] == last["unit"] == "ms"
+        assert rate["unit"] == "requests/s"
+    assert [f"memory of the server after {n} requests" in by_name for n in (10, 50, 100)] == [True] * 3
+    site = by_name["static site: size"]
+    assert int(site["note"].split()[0].replace(",", "")) > 2 * 48 + 15 + 10 and site["value"] < site["aim"]
+    assert sorted(path.name for path in (tmp_path / "out" / "explorer").iterdir()) == ["atlas", "manifest.json"]
+    table = (tmp_path / "out" / "explorer.txt").read_text()
+    assert table.strip() in done.stdout and "aim: below 300" in table
 
 
 @pytest.mark.slow

@@ -1,0 +1,197 @@
+"""An atlas of any size without a model: what a model would find is drawn at random, all else is nejax's own work.
+
+The text is real (Python's documentation and sources), its tokenizer is trained on it, sequences are cut, neurons
+clustered and the atlas written as in any run.
+"""
+
+import functools
+import hashlib
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import drawn
+from nejax.models.tokens import train_tokenizer
+from nejax.neuron.moments import Moments
+from nejax.pipeline.choose import Chosen
+from nejax.pipeline.corpus import make_sequences
+from nejax.pipeline.documents import Document
+from nejax.pipeline.histogram import MOST_TOKENS
+from nejax.pipeline.python_docs import read_python_docs
+from nejax.pipeline.stages import N_REFERENCE, Run, Settings
+from nejax.pipeline.stores import RunDirectory, Store, pack_text
+
+
+class Sizes(NamedTuple):
+    """How large an atlas is; GPT-2 small's, unless told otherwise."""
+
+    n_layers: int = 12
+    d_mlp: int = 3072
+    d_model: int = 768
+    n_examples: int = 50
+    n_sequences: int = 10_000
+    seq_len: int = 128
+    vocab_size: int = 50_257
+
+
+GPT2_SMALL = Sizes()
+
+
+class SyntheticRun(Run):
+    """A run for `nejax.atlas.write.write_atlas`. Its stores stay in memory, those of a layer only while it is written.
+
+    Args:
+        directory: where the atlas is written.
+        sizes: of everything. A short text gives fewer examples, sequences and tokens.
+        documents: the text. Default: from the Python installation.
+        own_tokens: texts that are tokens of their own, however long.
+        quiet: show no progress bars.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str,
+        sizes: Sizes = GPT2_SMALL,
+        documents: Sequence[Document] | None = None,
+        own_tokens: Sequence[str] = (),
+        quiet: bool = False,
+    ):
+        digest = hashlib.blake2b(repr((documents, own_tokens)).encode(), digest_size=8).hexdigest()
+        settings = Settings(
+            model=f"synthetic: {', '.join(f'{name} {size}' for name, size in sizes._asdict().items())}",
+            corpus="the Python installation" if documents is None else f"given: {digest}",
+            max_sequences=sizes.n_sequences,
+            seq_len=sizes.seq_len,
+            keep=sizes.n_examples,
+            examples=sizes.n_examples,
+        )
+        super().__init__(directory, settings, quiet=quiet)
+        self.directory = _InMemory(directory, self.directory.manifest["settings"], self._inputs_of)
+        self.sizes, self.own_tokens = sizes, own_tokens
+        self._given = documents
+
+    @functools.cached_property
+    def loaded(self) -> Any:
+        """No model, but its tokenizer."""
+        sizes = self.sizes
+        texts = (text for _, text in self._documents)
+        tokenizer = train_tokenizer(texts, vocab_size=sizes.vocab_size, n_positions=sizes.seq_len)
+        tokenizer.add_tokens(list(self.own_tokens))
+        self.directory.manifest["model"] = {"name": self.settings.model, "fingerprint": "0" * 32}
+        return _Loaded(tokenizer)
+
+    def similar(self) -> Store:
+        """Any features of other neurons."""
+        n_features = sum(facts.get("features", 0) for facts in self.directory.manifest["stages"].values())
+        return drawn.similar_features(n_features, self.settings.similar, self.sizes.n_examples)
+
+    @functools.cached_property
+    def _documents(self) -> Sequence[Document]:
+        if self._given is not None:
+            return self._given
+        return python_installation(8 * self.sizes.n_sequences * self.sizes.seq_len)
+
+    @functools.cached_property
+    def _input_weights(self) -> np.ndarray:
+        n_layers, d_mlp, d_model = self.sizes[:3]
+        return np.random.default_rng(0).standard_normal((n_layers, d_model, d_mlp), np.float32)
+
+    @functools.cached_property
+    def _places(self) -> np.ndarray:
+        sequences = self.sequences()
+        return drawn.places_of_kinds(sequences.tokens, self._can_peak(sequences))
+
+    @functools.cached_property
+    def _rows(self) -> np.ndarray:
+        """[n_layers, d_mlp, n_examples]: which of the places."""
+        n_layers, d_mlp, _, n_examples = self.sizes[:4]
+        layers = [drawn.places_of_neurons(layer, self._places, d_mlp, n_examples) for layer in range(n_layers)]
+        return np.stack(layers)
+
+    @functools.cached_property
+    def _chosen(self) -> Chosen:
+        return drawn.examples_at(self._places, self._rows)
+
+    def _inputs_of(self, layer: int) -> np.ndarray:
+        return drawn.inputs_of_kinds(layer, len(self._places), self.sizes.d_model)
+
+    def _tokens(self) -> tuple[Store, dict[str, Any]]:
+        s = self.settings
+        cut = make_sequences(self._documents, self.loaded.tokenizer, seq_len=s.seq_len, max_sequences=s.max_sequences)
+        return cut.sequences._asdict() | {"documents": pack_text(cut.documents)}, {**cut.counts, "skipped": {}}
+
+    def _collect(self) -> tuple[Store, dict[str, Any]]:
+        chosen, rng = self._chosen, np.random.default_rng(1)
+        shape = self.sizes[:2]
+        n_tokens = int(self._can_peak(self.sequences()).sum())
+        variance = rng.uniform(0.01, 0.2, shape)
+        powers = [n_tokens * variance**power * (1 + rng.random(shape)) for power in (1, 1.5, 2)]
+        moments = np.full(shape, n_tokens), rng.normal(0, 0.05, shape), *powers
+        store = {
+            "activation": np.where(chosen.sequence >= 0, chosen.activation, -np.inf),
+            "sequence": chosen.sequence,
+            "position": chosen.position,
+            "n_fired": rng.integers(1, n_tokens + 1, shape, np.int32),
+            **{name: field.astype(np.float32) for name, field in zip(Moments._fields, moments, strict=True)},
+        }
+        return store, {"peakable_tokens": n_tokens}
+
+    def _inputs(self) -> tuple[Store, dict[str, Any]]:
+        n_layers, d_mlp = self.sizes[:2]
+        n_inputs = len(self._places) * drawn.N_PLACES
+        some = np.linspace(0, n_inputs - 1, N_REFERENCE).astype(int)
+        n_sampled = min(MOST_TOKENS, self.directory.manifest["stages"]["collect"]["peakable_tokens"])
+        store = {
+            **self._chosen._asdict(),
+            "input_of": self._rows,
+            "reference": np.stack([self._inputs_of(layer)[some] for layer in range(n_layers)]),
+            "window": drawn.windows_around(self._chosen, self.sequences()),
+            "histogram": drawn.histograms(n_layers, d_mlp, n_sampled),
+            "lowest_activation": np.full((n_layers, d_mlp), -0.17, np.float32),
+        }
+        n_examples = int((self._rows >= 0).sum())
+        return store, {"examples": n_examples, "most_distinct_inputs": n_inputs, "sampled_tokens": n_sampled}
+
+
+class _Loaded(NamedTuple):
+    tokenizer: Any
+
+
+class _InMemory(RunDirectory):
+    """Keeps the stores of all layers; those of one layer are made anew."""
+
+    def __init__(self, path: Path | str, settings: Mapping[str, Any], inputs_of: Callable[[int], np.ndarray]):
+        super().__init__(path, settings)
+        self._kept: dict[str, Store] = {}
+        self._inputs_of = inputs_of
+
+    def stage(self, name: str, compute: Callable[[], tuple[Store, dict[str, Any]]]) -> Store:
+        """The store of a stage. That it is done is noted on disk only with the atlas."""
+        if name in self._kept:
+            return self._kept[name]
+        store, self.manifest["stages"][name] = compute()
+        if name.isalpha():
+            self._kept[name] = store
+        return store
+
+    def load(self, name: str) -> Store:
+        """The inputs of a layer."""
+        return {"inputs": self._inputs_of(int(name.removeprefix("inputs-")))}
+
+
+def python_installation(n_characters: int) -> list[Document]:
+    """Documentation, then sources, of the Python installation: at least so many characters, or all 27 million."""
+    root = Path(sysconfig.get_path("stdlib"))
+    files = (file for pattern in ("*.py", "[a-z]*/*.py") for file in sorted(root.glob(pattern)))
+    sources = ((str(file.relative_to(root)), file.read_text(errors="replace")) for file in files)
+    found, n = [], 0
+    for name, text in chain(read_python_docs(), sources):
+        found.append(Document(name, text))
+        n += len(text)
+        if n >= n_characters:
+            break
+    return found

@@ -1,0 +1,170 @@
+"""The explorer's server: its pages and the atlas's shards, read-only, from one process."""
+
+import mimetypes
+import re
+import sys
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from nejax.atlas.explorer.guard import Guard, refusal
+from nejax.atlas.explorer.openapi import MOST_OFFSET, describe
+from nejax.atlas.explorer.shards import VERSION, NoShard, Shards, to_json
+from nejax.atlas.search import LONGEST_QUERY
+from nejax.errors import UserError
+
+SITE = Path(__file__).parent / "site"
+"""The pages."""
+
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_KEPT = 16 << 20  # bytes of answers
+_NUMBER = re.compile("0|[1-9][0-9]{0,8}")
+
+
+def explorer_app(shards: Shards, host: str = "127.0.0.1") -> ASGIApp:
+    """The explorer of an atlas as an ASGI application.
+
+    It answers GET and HEAD. What is asked wrongly gets a 4xx and one plain line, which is `{"error": LINE}` where JSON
+    was asked for.
+
+    Args:
+        shards: of the atlas.
+        host: the address that the server is bound to, see `nejax.atlas.explorer.guard.Guard`.
+    """
+    for suffix, kind in _TYPES.items():
+        mimetypes.add_type(kind, suffix)  # a machine may have other ideas, and browsers run no scripts of other types
+    data, root = _Data(shards), f"/data/v{VERSION}"
+    routes = [
+        Route(f"{root}/atlas.json", data.atlas),
+        Route(f"{root}/columns/{{name}}.json", data.column),
+        Route(f"{root}/neurons/{{layer}}/{{neuron}}.json", data.neuron),
+        Route(f"{root}/sequences/{{block}}.json", data.sequences),
+        Route(f"{root}/search", data.search),
+        Route("/openapi.json", data.description),
+        Route("/data/{rest:path}", _no_data),
+        Mount("/", StaticFiles(directory=SITE, html=True)),
+    ]
+    handlers = {HTTPException: _refused, NoShard: _no_shard, UserError: _damaged, Exception: _failed}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return Guard(app, host)
+
+
+class _Data:
+    """The handlers of the JSON routes.
+
+    They make a shard within the event loop: one takes a millisecond or two, and threads would only take turns.
+    """
+
+    def __init__(self, shards: Shards):
+        self._shards = shards
+        # Of this atlas as this process serves it: another version of the code may shape it otherwise.
+        self._etag = f'"{shards.fingerprint[:16]}-{time.time_ns():x}"'
+        self._cache = _Cache(_KEPT)
+
+    async def atlas(self, request: Request) -> Response:
+        return self._answer(request, self._shards.atlas)
+
+    async def description(self, request: Request) -> Response:
+        return self._answer(request, lambda: describe(self._shards))
+
+    async def column(self, request: Request) -> Response:
+        return self._answer(request, lambda: self._shards.column(request.path_params["name"]))
+
+    async def neuron(self, request: Request) -> Response:
+        layer, neuron = _number(request, "layer"), _number(request, "neuron")
+        return self._answer(request, lambda: self._shards.neuron(layer, neuron))
+
+    async def sequences(self, request: Request) -> Response:
+        block = _number(request, "block")
+        return self._answer(request, lambda: self._shards.sequences(block))
+
+    async def search(self, request: Request) -> Response:
+        query, offset = request.query_params.get("q", ""), request.query_params.get("offset", "0")
+        if not query:
+            raise HTTPException(400, "the text to search for is missing; expected search?q=TEXT")
+        if len(query) > LONGEST_QUERY:
+            expected = f"expected at most {LONGEST_QUERY:,}"
+            raise HTTPException(400, f"the text to search for has {len(query):,} characters; {expected}")
+        if not _NUMBER.fullmatch(offset):
+            raise HTTPException(400, f"offset is {offset[:40]!r}; expected a number from 0 to {MOST_OFFSET:,}")
+        return Response(to_json(self._shards.search(query, int(offset))), media_type="application/json")
+
+    def _answer(self, request: Request, make: Callable[[], Any]) -> Response:
+        """A shard, made unless it is kept here, and sent unless the browser has it."""
+        address = request.scope["path"]
+        body = self._cache.get(address)
+        if body is None:
+            body = to_json(make())
+            self._cache.put(address, body)
+        headers = {"ETag": self._etag}
+        known = request.headers.get("if-none-match", "").split(",")
+        if self._etag in [tag.strip().removeprefix("W/") for tag in known]:
+            return Response(status_code=304, headers=headers)
+        return Response(body, headers=headers, media_type="application/json")
+
+
+class _Cache:
+    """The latest answers, up to so many bytes in all."""
+
+    def __init__(self, limit: int):
+        self._limit, self._size = limit, 0
+        self._kept: OrderedDict[Any, bytes] = OrderedDict()
+
+    def get(self, key: Any) -> bytes | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def put(self, key: Any, body: bytes) -> None:
+        self._kept[key] = body
+        self._size += len(body)
+        while self._size > self._limit:
+            self._size -= len(self._kept.popitem(last=False)[1])
+
+
+def _number(request: Request, name: str) -> int:
+    value = request.path_params[name]
+    if not _NUMBER.fullmatch(value):
+        raise HTTPException(404, f"{name} is {value[:40]!r}; expected a whole number")
+    return int(value)
+
+
+async def _no_data(request: Request) -> Response:
+    raise HTTPException(404, "there is no such data; openapi.json describes what there is")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path, line = request.scope["path"], error.detail
+    if error.status_code == 405:
+        line = f"{request.method[:40]} is not answered, as everything is only read; expected GET or HEAD"
+    elif line == HTTPStatus(error.status_code).phrase:
+        line = f"{path[:200]}: {line.lower()}"
+    return refusal(path, error.status_code, line)
+
+
+async def _no_shard(request: Request, error: Exception) -> Response:
+    return refusal(request.scope["path"], 404, str(error))
+
+
+async def _damaged(request: Request, error: Exception) -> Response:
+    traceback.print_exception(error, file=sys.stderr)
+    return refusal(request.scope["path"], 500, str(error))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """What nobody thought of. The traceback goes to standard error, by way of the server's log."""
+    return refusal(request.scope["path"], 500, "something went wrong; what it was stands in the server's own output")
