@@ -55,3 +55,10 @@ def test_public_names_exist_and_are_documented():
     nejax = importlib.import_module("nejax")
     for name in nejax.__all__:
         assert getattr(nejax, name).__doc__, name
+
+
+def test_no_other_names_are_public():
+    nejax = importlib.import_module("nejax")
+    assert set(nejax._MODULES) == set(nejax.__all__) <= set(dir(nejax))
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = nejax.nonsense

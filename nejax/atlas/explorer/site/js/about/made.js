@@ -1,0 +1,74 @@
+// How this atlas was made, from its manifest, in words.
+
+import { useAtlas } from "../context.js";
+import { counted, decimal, percent } from "../format.js";
+import { html } from "../html.js";
+import { visible } from "../tokens.js";
+
+/** The facts of this atlas, as a list. */
+export function HowMade() {
+  const atlas = useAtlas();
+  const { settings, versions, stages } = atlas.manifest;
+  const rows = [
+    ["Model", model(atlas, settings)],
+    ["Corpus", corpus(atlas, stages?.tokens)],
+    ["Examples", selection(settings)],
+    ["Near-duplicates", repeats(settings, stages?.inputs)],
+    ["Features", `${counted(atlas.n_features, "feature")} in ${counted(atlas.n_examples, "example")}: ${clustering(settings)}`],
+    ["Dead neurons", deadNeurons(stages?.inputs)],
+    ["Made with", `nejax ${versions?.nejax}, JAX ${versions?.jax} on ${versions?.backend}, in ${settings.precision}`],
+    ["This site", leftOut(atlas)],
+  ];
+  return html`<dl id="made">${rows.map(([name, value]) => value && html`<dt>${name}</dt><dd>${visibleLine(value)}</dd>`)}</dl>`;
+}
+
+const WEIGHTS = {
+  native: "with the input weights as they are in the model",
+  folded: "with LayerNorm's scale folded into the input weights and these centred, as the paper read GPT-2",
+};
+
+const model = (atlas, { input_weights }) =>
+  `${atlas.model}: ${counted(atlas.n_layers, "layer")} of ${counted(atlas.d_mlp, "neuron")}, ${WEIGHTS[input_weights]}`;
+
+const leftOut = ({ examples_per_feature: n }) =>
+  n !== null && `to keep it small, it holds the text of ${counted(n, "example")} a feature; all are counted and mapped`;
+
+// A name or a path may be longer than what `visible` shows of one token.
+const visibleLine = (text) => text.match(/[^]{1,100}/gu).map((part) => visible(part)).join("");
+
+function corpus({ corpus, n_sequences, seq_len }, tokens) {
+  const read = tokens ? `${counted(tokens.documents_read, "document")}, ` : "";
+  const skipped = Object.entries(tokens?.skipped ?? {}).map(([why, n]) => `${counted(n, "document")} skipped: ${why}`);
+  const left = tokens?.duplicate_sequences ? [`${counted(tokens.duplicate_sequences, "exact duplicate")} dropped`] : [];
+  const sequences = `${counted(n_sequences, "sequence")} of up to ${counted(seq_len, "token")}`;
+  return [`${corpus}: ${read}${sequences}`, ...left, ...skipped].join("; ");
+}
+
+function selection({ examples, keep, selection, min_fraction }) {
+  const which = {
+    fraction: `with an activation of at least ${percent(min_fraction)} of its maximum`,
+    top: "the strongest",
+    quantiles: "evenly over their ranks",
+  }[selection];
+  return `up to ${examples} of a neuron's ${keep} strongest sequences${which ? `, ${which}` : ""}`;
+}
+
+function repeats({ max_repeats }, inputs) {
+  const left = inputs ? `; ${counted(inputs.repeats_left_out, "other")} left out` : "";
+  return `at most ${counted(max_repeats, "example")} with the same eight tokens up to the peak${left}`;
+}
+
+const deadNeurons = (inputs) => inputs && `${counted(inputs.dead_neurons, "neuron")} without an example`;
+
+function clustering({ clustering, height, n_clusters, max_clusters }) {
+  const own = "each neuron at its own height, the 5% quantile of the distances of random inputs seen through its weights";
+  const cut = typeof height === "number" ? `at the height ${decimal(height)}` : own;
+  const number = n_clusters ? counted(n_clusters, "cluster") : `up to ${counted(max_clusters, "cluster")}`;
+  const said = {
+    average: `average linkage, cut ${cut}`,
+    components: `connected components, cut ${cut}`,
+    kmeans: `spherical k-means, ${number}`,
+    spectral: `spectral clustering, ${number}`,
+  };
+  return said[clustering] ?? clustering;
+}

@@ -1,0 +1,75 @@
+// The bar above every page: where one can go, the search field, a random neuron, light or dark, help.
+
+import { useEffect, useState } from "../vendor/hooks.js";
+import { useAtlas } from "./context.js";
+import { html } from "./html.js";
+import { openHelp, openRandom } from "./keys.js";
+import { go, to } from "./route.js";
+
+const LINKS = [
+  ["model", "Model", to.model()],
+  ["neurons", "Neurons", to.neurons()],
+  ["compare", "Compare", to.compare()],
+  ["starred", "Starred", to.starred()],
+  ["about", "About", to.about()],
+];
+const THEMES = { auto: "as the system", light: "light", dark: "dark" };
+
+export function Header({ route }) {
+  const atlas = useAtlas();
+  const [name = "model"] = route.path;
+  const search = (event) => {
+    event.preventDefault();
+    go(to.search(event.target.elements.q.value.trim()));
+  };
+  useEffect(() => {
+    document.title = `${[name, ...route.path.slice(1)].join(" ")} · ${atlas.model} · nejax`;
+  });
+  return html`<header class="bar">
+    <a class="skip" href=${location.hash || "#/model"} onClick=${skip}>Skip to the page</a>
+    <a class="brand" href=${to.model()} title=${`${atlas.model} on ${atlas.corpus}`}>nejax <span>${atlas.model}</span></a>
+    <nav aria-label="Pages">
+      ${LINKS.map(
+        ([page, title, address]) =>
+          html`<a href=${address} aria-current=${page === name ? "page" : undefined}>${title}</a>`,
+      )}
+    </nav>
+    <form role="search" onSubmit=${search}>
+      <input
+        id="search"
+        name="q"
+        type="search"
+        placeholder="Search texts and peaks  /"
+        aria-label="Search texts and peak tokens"
+        maxlength="200"
+        key=${route.query.q}
+        defaultValue=${name === "search" ? route.query.q : ""}
+      />
+    </form>
+    <div class="tools">
+      <button type="button" onClick=${() => openRandom(atlas)} title="A random neuron (r)">Random</button>
+      <${ThemeButton} />
+      <button type="button" onClick=${openHelp} title="Keys and help (?)" aria-label="Keys and help">?</button>
+    </div>
+  </header>`;
+}
+
+function skip(event) {
+  event.preventDefault();
+  document.querySelector("main h1, main h2, main a, main button")?.focus();
+}
+
+/** Light, dark, or as the system is; kept in this browser. */
+function ThemeButton() {
+  const [theme, setTheme] = useState(() => localStorage.getItem("nejax:theme") ?? "auto");
+  useEffect(() => {
+    if (theme === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+    localStorage.setItem("nejax:theme", theme);
+  }, [theme]);
+  const names = Object.keys(THEMES);
+  const next = names[(names.indexOf(theme) + 1) % names.length];
+  const sign = { auto: "◐", light: "☀", dark: "☾" }[theme];
+  const title = `Colours: ${THEMES[theme]}; change to ${THEMES[next]}`;
+  return html`<button type="button" onClick=${() => setTheme(next)} title=${title} aria-label=${title}>${sign}</button>`;
+}

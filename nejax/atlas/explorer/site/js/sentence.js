@@ -1,0 +1,17 @@
+// A feature in a sentence.
+
+import { counted, decimal, percent } from "./format.js";
+
+/** "16 of 64 examples of this neuron (25%). ..." for a feature of a loaded neuron. */
+export function sentence(neuron, feature) {
+  const { n_examples, cohesion, max_activation } = neuron.features[feature];
+  const n = neuron.examples.length;
+  const most = neuron.measures.max_activation;
+  const like =
+    cohesion === null ? "" : ` They have a cohesion of ${decimal(cohesion)}, their mean similarity to each other.`;
+  const share = most > 0 ? `, ${percent(max_activation / most)} of the neuron’s maximum` : "";
+  return (
+    `${n_examples} of ${counted(n, "example")} of this neuron (${percent(n_examples / n)}).${like} ` +
+    `The strongest has activation ${decimal(max_activation)}${share}.`
+  );
+}
