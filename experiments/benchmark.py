@@ -9,7 +9,7 @@ Produces `RUN/SUBJECT.json` (the machine, every figure) and `RUN/SUBJECT.txt`, t
 Subjects: `clustering` (distances, average linkage, components, k-means and spectral clustering, beside SciPy,
 scikit-learn and OTT-JAX: the same work, in one process, in turns, with the machine's own limit beside it), `explorer`
 (an atlas of GPT-2 small's size, generated: how soon it opens, how fast it answers many clients at once, its memory, its
-static site). What they need beside nejax comes with `pip install -e '.[benchmark]'`. Figures are in BUILD_NOTES.md.
+static site). The peers come with `pip install -e '.[benchmark]'`. Figures are in BUILD_NOTES.md.
 """
 
 import json

@@ -12,12 +12,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from scipy.cluster.hierarchy import linkage
 from scipy.sparse.csgraph import connected_components as scipy_components
 from scipy.spatial.distance import pdist, squareform
-from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
 from threadpoolctl import threadpool_limits
 
 import nejax
 from benchmarks.planted import D, K, Neurons, everything, spread
 from benchmarks.timing import Contender, Figures, product_contender, product_flops, race
+from nejax.errors import UserError
 from nejax.neuron.spectral import affinity
 from nejax.pipeline.devices import mesh_of_all, n_cores
 
@@ -40,6 +40,8 @@ flags.DEFINE_integer("n_all_examples", 100, "Examples of each of these.")
 
 def measure(repeats: int) -> Iterator[list[Figures]]:
     """Every method at every size; yields the figures of one method and size together."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise UserError("scikit-learn is not installed; the peers come with: pip install -e '.[benchmark]'")
     for what, function in FROM_DISTANCES.items():  # first: their peak memory must be their own
         yield [everything(what, function, FLAGS.n_all_examples, FLAGS.n_all)]
     for n in map(int, FLAGS.n_examples):
@@ -48,6 +50,8 @@ def measure(repeats: int) -> Iterator[list[Figures]]:
 
 def _sizes(n: int, sizes: list[int], repeats: int) -> Iterator[list[Figures]]:
     """All methods with `n` examples a neuron."""
+    from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering  # other subjects do without it
+
     most = max(*sizes, N_PEER)
     neurons = Neurons(n, most)
     over = NamedSharding(mesh_of_all("neurons"), PartitionSpec("neurons"))

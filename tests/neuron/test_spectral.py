@@ -359,12 +359,12 @@ def planted(case):
 
 @pytest.mark.slow
 def test_the_planted_number_of_clusters_is_found_at_least_as_often_as_by_others():
-    """Of 100 it is found 95 times, as by the eigengap in float64, and 83 times by the silhouette of scikit-learn.
+    """Of 40 it is found 38 times, as by the eigengap in float64, and 37 times by the silhouette of scikit-learn.
 
-    The silhouette cannot find the 15 that have one cluster: of the 85 others it finds 83, the eigengap 80.
+    Of 100, which take a minute, 95 and 83: the silhouette cannot find the 15 of them that have one cluster.
     """
     found = {"spectral": 0, "float64": 0, "silhouette": 0, "several": 0}
-    for case in range(100):
+    for case in range(40):
         distances, k = planted(case)
         full, mask = padded(np.random.default_rng(0), distances, 200)
         weights = np.asarray(affinity(full, mask))[np.ix_(mask, mask)].astype("f8")
@@ -374,5 +374,5 @@ def test_the_planted_number_of_clusters_is_found_at_least_as_often_as_by_others(
         found["silhouette"] += best_silhouette(weights, distances) == k
         found["several"] += number == k > 1
     assert found["spectral"] >= max(found["float64"], found["silhouette"])
-    assert found["spectral"] >= 93, found
-    assert found["several"] >= 78, found
+    assert found["spectral"] >= 37, found
+    assert found["several"] >= 33, found

@@ -3,6 +3,7 @@
 import { decimal } from "./format.js";
 import { html } from "./html.js";
 
+const PART = "▯"; // a peak at the beginning of a character, which is with the token that ends it
 const LONGEST = 120; // characters of a token that are shown; the rest is told
 
 /** How a run of text is shown: {text, marks} where what cannot be seen is replaced by a sign of its own. */
@@ -23,10 +24,11 @@ function sign(character, spaces) {
   if (known) return known;
   if (character === " ") return spaces ? "·" : " ";
   const code = character.codePointAt(0);
+  if (code === 0x200c || code === 0x200d) return spaces ? `⟨U+${code.toString(16).toUpperCase()}⟩` : character; // joiners
   if (code < 0x20) return String.fromCharCode(0x2400 + code);
   if (code === 0x7f) return "␡";
   const isHidden =
-    (code >= 0x80 && code < 0xa0) || (code >= 0x200c && code <= 0x200f) || (code >= 0x202a && code <= 0x202e) ||
+    (code >= 0x80 && code < 0xa0) || (code >= 0x200e && code <= 0x200f) || (code >= 0x202a && code <= 0x202e) ||
     (code >= 0x2060 && code <= 0x206f) || (code >= 0xd800 && code <= 0xdfff) || (code >= 0xe0000 && code <= 0xe007f);
   return isHidden ? `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩` : character;
 }
@@ -54,7 +56,7 @@ export function Tokens({ pieces, scale, shade = "activation", peak = -1, breaks 
           data-selected=${piece.position !== undefined && piece.position === selected ? "" : undefined}
           style=${{ "--shade-activation": lights.activation, "--shade-importance": lights.importance }}
           title=${title(piece)}
-          >${visible(piece.text, { spaces })}</span
+          >${visible(piece.text, { spaces }) || (i === peak ? PART : "")}</span
         >${newline && html`<br />`}`;
     })}
   </span>`;
