@@ -11,10 +11,14 @@ class UserError(ValueError):
     """Something a user can mend: one line that says what was wrong, what was expected, and how to mend it."""
 
 
-def run_script(main: Callable[[list[str]], None]) -> None:
+def run_script(main: Callable[[list[str]], None], *, what_is_left: str = "") -> None:
     """Run an absl `main`. What a user can cause ends in one line on standard error, without a traceback.
 
     The exit status is 2 after a `UserError` or a flag that cannot be read, and 130 after Ctrl-C.
+
+    Args:
+        main: what the script does.
+        what_is_left: said after Ctrl-C. By default, that the same command goes on where this one stopped.
     """
 
     def parse(arguments: list[str]) -> list[str]:
@@ -29,7 +33,7 @@ def run_script(main: Callable[[list[str]], None]) -> None:
         except UserError as error:
             _end(f"error: {error}", 2)
         except KeyboardInterrupt:
-            _end("interrupted; the same command goes on where this one stopped", 130)
+            _end(f"interrupted; {what_is_left or 'the same command goes on where this one stopped'}", 130)
 
     app.run(guarded, flags_parser=parse)
 

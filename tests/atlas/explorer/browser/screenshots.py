@@ -3,14 +3,11 @@
 python tests/atlas/explorer/browser/screenshots.py runs/demo docs/explorer
 """
 
-import io
 import os
 import shutil
 import sys
 from pathlib import Path
 
-import matplotlib  # noqa: F401  (Pillow comes with it)
-from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 from sites import Site, served
 from watched import Watched, new_context
@@ -22,7 +19,6 @@ VARIANTS = {
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
     "narrow": {"viewport": {"width": 400, "height": 1000}, "color_scheme": "light"},
 }
-COLOURS = 256
 MOST_BYTES = 4_000_000
 
 
@@ -58,12 +54,6 @@ def star(watched: Watched, atlas: Atlas) -> None:
         page.locator(".note textarea").blur()
 
 
-def picture(png: bytes, path: Path) -> int:
-    """A PNG with few colours; its size in bytes."""
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
-    return path.stat().st_size
-
-
 def take(browser: Browser, site: Site, folder: Path) -> int:
     """All of them; their size in bytes."""
     size = 0
@@ -75,7 +65,7 @@ def take(browser: Browser, site: Site, folder: Path) -> int:
             page = watched.visit(address)
             page.mouse.move(1, options["viewport"]["height"] - 1)
             page.wait_for_timeout(300)
-            size += picture(page.screenshot(), folder / f"{name}-{variant}.png")
+            size += len(page.screenshot(path=folder / f"{name}-{variant}.png"))
         context.close()
         watched.check()
     return size

@@ -6,9 +6,16 @@ import { html } from "./html.js";
 const PART = "▯"; // a peak at the beginning of a character, which is with the token that ends it
 const LONGEST = 120; // characters of a token that are shown; the rest is told
 
-/** How a run of text is shown: {text, marks} where what cannot be seen is replaced by a sign of its own. */
+/** What stands for characters that cannot be seen. */
 const SIGNS = new Map([
-  ["\n", "⏎"], ["\r", "␍"], ["\t", "⇥"], ["\u00a0", "⍽"], ["\u200b", "⟨ZWSP⟩"], ["\ufeff", "⟨BOM⟩"], ["\u2028", "⟨LS⟩"], ["\u2029", "⟨PS⟩"],
+  ["\n", "⏎"],
+  ["\r", "␍"],
+  ["\t", "⇥"],
+  ["\u00a0", "⍽"],
+  ["\u200b", "⟨ZWSP⟩"],
+  ["\ufeff", "⟨BOM⟩"],
+  ["\u2028", "⟨LS⟩"],
+  ["\u2029", "⟨PS⟩"],
 ]);
 
 /** The signs that stand for what cannot be seen. Spaces show as "·" only if asked for. */
