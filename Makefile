@@ -1,6 +1,8 @@
 # make setup: an environment in .venv with nejax in it. make demo, make test and make explore build on it.
 PYTHON ?= python3
 BIN = .venv/bin
+# Processes that the tests are spread over; each takes up to 4 GB.
+WORKERS ?= 2
 
 .PHONY: setup demo test explore clean
 
@@ -21,7 +23,7 @@ demo: .venv/installed
 	$(BIN)/python experiments/build_atlas.py
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 explore: demo
 	$(BIN)/python experiments/explore.py

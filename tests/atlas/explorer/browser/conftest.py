@@ -48,15 +48,24 @@ def explored(request: pytest.FixtureRequest) -> Atlas:
         return open_atlas(request.getfixturevalue("run").directory.path)
 
 
+@pytest.fixture(scope="session")
+def server(explored: Atlas) -> Iterator[Site]:
+    """The explorer's own server."""
+    with served(explored) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def static(explored: Atlas, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """An export, under a sub-path of a file server."""
+    with exported(explored, tmp_path_factory.mktemp("files"), "some/where") as site:
+        yield site
+
+
 @pytest.fixture(scope="session", params=["server", "static"])
-def site(request: pytest.FixtureRequest, explored: Atlas, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The explorer, on its server and under a sub-path of a file server."""
-    if request.param == "server":
-        with served(explored) as site:
-            yield site
-    else:
-        with exported(explored, tmp_path_factory.mktemp("files"), "some/where") as site:
-            yield site
+def site(request: pytest.FixtureRequest) -> Site:
+    """The explorer, each way."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
