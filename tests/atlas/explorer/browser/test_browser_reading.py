@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from watched import Watched
 
 from nejax.atlas.atlas import Atlas, Neuron
-from nejax.atlas.search import words
+from nejax.atlas.search import LONGEST_QUERY, words
 
 FIND = """([root, query, offset]) => Promise.all([import(`${root}js/find.js`), import(`${root}js/data.js`)])
   .then(([{ find }, { openAtlas }]) => openAtlas().then((atlas) => find(atlas, query, offset)))"""
@@ -145,9 +145,15 @@ def test_what_cannot_be_found_is_said_plainly(watched: Watched, query: str, said
     expect(page.locator("main")).to_contain_text(said)
 
 
-def test_a_long_query_is_refused(watched: Watched):
-    page = watched.visit(f"#/search?q={'x' * 300}")
-    expect(page.get_by_role("status").first).to_contain_text("at most 200")
+def test_a_query_may_be_as_long_as_the_servers_longest(watched: Watched):
+    page = watched.visit()
+    watched.allowed.append("/search/")
+    expect(page.locator("#search")).to_have_attribute("maxlength", str(LONGEST_QUERY))
+    status = page.get_by_role("status").first
+    watched.visit(f"#/search?q={'x' * LONGEST_QUERY}")
+    expect(status).to_contain_text("No text holds it")
+    watched.go(f"#/search?q={'x' * (LONGEST_QUERY + 1)}")
+    expect(status).to_contain_text(f"at most {LONGEST_QUERY:,}")
 
 
 def test_a_sequence_shows_its_text_and_its_peaks(watched: Watched, explored: Atlas, neuron: Neuron):

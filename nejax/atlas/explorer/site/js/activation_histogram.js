@@ -35,7 +35,9 @@ export function ActivationHistogram({ neuron, clustering, highlight, selected })
     return html`<section class="chart" id="histogram" aria-labelledby="histogram-title">
       <h2 id="histogram-title">Activation</h2>
       <div ref=${ref} class="chart-frame"></div>
-      <p class="soft">All ${counted(nTokens, "sampled token")} have the same activation${low === null ? "" : `, ${decimal(low)}`}.</p>
+      <p class="soft">
+        All ${counted(nTokens, "sampled token")} have the same activation${low === null ? "" : `, ${decimal(low)}`}.
+      </p>
     </section>`;
   }
   return html`<section class="chart" id="histogram" aria-labelledby="histogram-title">
@@ -100,5 +102,6 @@ function said({ histogram: { low, high, counts, n_tokens: nTokens }, sampled }) 
   const width = (high - low) / counts.length;
   const usual = `most often ${decimal(low + bin * width)} to ${decimal(low + (bin + 1) * width)}`;
   const examples = sampled ? `; its examples are from ${decimal(sampled[0])} to ${decimal(sampled[1])}` : "";
-  return `Histogram of its activation at ${counted(nTokens, "sampled token")}: from ${decimal(low)} to ${decimal(high)}, ${usual}${examples}.`;
+  const range = `from ${decimal(low)} to ${decimal(high)}`;
+  return `Histogram of its activation at ${counted(nTokens, "sampled token")}: ${range}, ${usual}${examples}.`;
 }

@@ -44,7 +44,7 @@ export function Brush({ scale, axis, column, filter, onFilter, top, bottom }) {
     if (drag.current && !drag.current.moved && drag.current.kind === "new" && filter) onFilter(null, null, {});
     drag.current = null;
   };
-  return html`<g class="brush">
+  return html`<g>
     ${
       filter &&
       html`<rect class="brush-range" x=${from} width=${Math.max(upTo - from, 1)} y=${top} height=${bottom - top} />

@@ -46,7 +46,9 @@ export function BottomAxis({ scale, low, high, y, title, count = 5, format = tic
   return html`<g class="axis" transform=${`translate(0 ${y})`} aria-hidden="true">
     <line x1=${scale(low)} x2=${scale(high)} />
     ${ticks(low, high, count).map(
-      (value) => html`<g transform=${`translate(${scale(value)} 0)`}><line y2="4" /><text y="15">${format(value)}</text></g>`,
+      (value) => html`<g transform=${`translate(${scale(value)} 0)`}>
+        <line y2="4" /><text y="15">${format(value)}</text>
+      </g>`,
     )}
     ${title && html`<text class="axis-title" x=${(scale(low) + scale(high)) / 2} y="30">${title}</text>`}
   </g>`;

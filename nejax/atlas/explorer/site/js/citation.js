@@ -23,7 +23,7 @@ const PAPER = `@misc{foote2024tackling,
 }`;
 
 /** Text as TeX sets it: what means something to TeX is escaped, line breaks and control characters are spaces. */
-export const escaped = (text) =>
+const escaped = (text) =>
   text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ").replace(/[\\{}~^&%$#_]/g, (character) => SPECIAL[character]);
 
 /** An address as a field that is read verbatim: only braces and backslashes could break out of it. */

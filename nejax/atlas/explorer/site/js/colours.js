@@ -27,7 +27,11 @@ export function ScaleLegend({ low, high, title, format = decimal, missing = fals
   return html`<figure class="legend">
     <figcaption>${title}</figcaption>
     <span>${format(low)}</span>
-    <span class="legend-bar cividis" role="img" aria-label=${`from dark blue, ${format(low)}, to yellow, ${format(high)}`} />
+    <span
+      class="legend-bar cividis"
+      role="img"
+      aria-label=${`from dark blue, ${format(low)}, to yellow, ${format(high)}`}
+    />
     <span>${format(high)}</span>
     ${missing && html`<span class="legend-swatch missing" /><span>no value</span>`}
   </figure>`;

@@ -9,7 +9,7 @@ const PLACE = [
 ];
 
 /** What neurons can be filtered and sorted by: their place, then the atlas's measures. */
-export const allColumns = (atlas) => [...PLACE, ...atlas.columns];
+const allColumns = (atlas) => [...PLACE, ...atlas.columns];
 
 /** One of them, or undefined. */
 export const columnNamed = (atlas, name) => allColumns(atlas).find((column) => column.name === name);

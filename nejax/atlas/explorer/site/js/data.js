@@ -19,7 +19,8 @@ export class ShardError extends Error {
 export async function openAtlas() {
   const atlas = await read(`${ROOT}atlas.json`);
   if (atlas.version !== 1) {
-    throw new ShardError(`This atlas's data has version ${atlas.version}; these pages read version 1. Reload the page.`, 0);
+    const said = `This atlas's data has version ${atlas.version}; these pages read version 1. Reload the page.`;
+    throw new ShardError(said, 0);
   }
   compressed = atlas.compressed;
   return atlas;
@@ -38,7 +39,10 @@ export function shard(name) {
 /** An answer of the server that is no file: `search?q=...`. */
 export const ask = (name, query) => read(`${ROOT}${name}?${new URLSearchParams(query)}`);
 
-/** Several shards while a component is shown: {data: [..] or null, error}. The former data stays until the new is there. */
+/**
+ * Several shards while a component is shown: {data: [..] or null, error, stale}. The former data stays, `stale`, until
+ * the new is there.
+ */
 export function useShards(names) {
   const [state, setState] = useState({ data: null, error: null, names: null });
   const key = names.join("|");

@@ -16,7 +16,18 @@ const SMALLEST_LABEL = 11; // pixels of height that a feature needs for its name
 const LONGEST_LABEL = 9;
 
 /** order: the leaves from top to bottom. cut: null where the features are the atlas's. latestCut: of `useCut`. */
-export function Dendrogram({ neuron, clustering, highlight, selected, order, cut, method, onCut, latestCut, onSelect }) {
+export function Dendrogram({
+  neuron,
+  clustering,
+  highlight,
+  selected,
+  order,
+  cut,
+  method,
+  onCut,
+  latestCut,
+  onSelect,
+}) {
   const [ref, width] = useWidth(400);
   const { merges, examples } = neuron;
   const highest = Math.max(...merges.map(([, , height]) => height));
@@ -32,8 +43,10 @@ export function Dendrogram({ neuron, clustering, highlight, selected, order, cut
   const dims = (feature) => (highlight.focus !== null && highlight.focus !== feature ? " dim" : "");
   const row = (order.length > 1 ? y(1) - y(0) : height) || 1;
   const said =
-    `Dendrogram of ${counted(examples.length, "example")} by average linkage, the last merge at distance ${decimal(highest)}; ` +
-    `${cut === null && !method.isCut ? "" : `cut at ${decimal(at)}: `}${counted(clustering.features.length, "feature")}.`;
+    `Dendrogram of ${counted(examples.length, "example")} by average linkage, ` +
+    `the last merge at distance ${decimal(highest)}; ` +
+    (cut === null && !method.isCut ? "" : `cut at ${decimal(at)}: `) +
+    `${counted(clustering.features.length, "feature")}.`;
 
   const branches = useMemo(() => branchPaths(tree, clustering.labels, x, y), [tree, clustering, width, height]);
   const leaves = useMemo(
@@ -78,12 +91,14 @@ export function Dendrogram({ neuron, clustering, highlight, selected, order, cut
         ${atlasCut !== null && cut !== null &&
         html`<line class="atlas-cut" x1=${x(atlasCut)} x2=${x(atlasCut)} y1=${MARGIN.top} y2=${MARGIN.top + height} />`}
         <${CutLine} x=${x} at=${at} top=${top} y1=${MARGIN.top} y2=${MARGIN.top + height} atlasCut=${atlasCut}
-          isApplied=${cut !== null || method.isCut} n=${clustering.features.length} onCut=${onCut} latest=${() => latestCut() ?? start} />
+          isApplied=${cut !== null || method.isCut} n=${clustering.features.length} onCut=${onCut}
+          latest=${() => latestCut() ?? start} />
       </svg>
     </div>
     ${!method.isCut &&
-    html`<p
-      class="soft chart-note">The atlas’s features are from ${method.name}, not from a cut of this tree. Drag the line to cut it instead.</p>`}
+    html`<p class="soft chart-note">
+      The atlas’s features are from ${method.name}, not from a cut of this tree. Drag the line to cut it instead.
+    </p>`}
   </section>`;
 }
 
@@ -92,7 +107,8 @@ function Stepper({ merges, at, n, atlasCut, onCut }) {
   const made = mergesUpTo(merges, at);
   const button = (step, sign, name) => {
     const next = neighbourCut(merges, made, step);
-    const press = () => onCut(next[0] <= atlasCut && atlasCut < next[1] && atlasCut !== null ? null : shortest(...next));
+    const isAtlasCut = () => next[0] <= atlasCut && atlasCut < next[1] && atlasCut !== null;
+    const press = () => onCut(isAtlasCut() ? null : shortest(...next));
     return html`<button type="button" aria-label=${name} title=${name} disabled=${!next}
       onClick=${press}>${sign}</button>`;
   };
@@ -109,7 +125,7 @@ function sameNumber(merges, n) {
   return shortest(heights[made], heights[made + 1] ?? Infinity);
 }
 
-/** {place: row of each leaf, nodes: merges, from and to being [height, row] of their sides, parentHeight: of each leaf}. */
+/** {place: row of each leaf, nodes: merges, their from and to being [height, row], parentHeight: of each leaf}. */
 function layout(merges, order) {
   const n = order.length;
   const place = [];

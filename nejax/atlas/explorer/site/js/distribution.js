@@ -55,12 +55,13 @@ export function Distribution({ atlas, values, column, range, rows, width, labels
       const base = row.top + row.height;
       const path = (counts) => heightsPath(counts, layer, axis, scale, base, (row.height - 2) / most);
       const middle = scale(Math.min(Math.max(middles[layer], axis.low), axis.high));
-      return html`<g key=${layer} class="ridge" data-layer=${layer} aria-hidden="true">
+      return html`<g key=${layer} data-layer=${layer} aria-hidden="true">
         <path class="ridge-all" d=${path(all)} />
         <path class="ridge-kept" d=${path(kept)} />
         <line class="ridge-base" x1=${scale(axis.low)} x2=${scale(axis.high)} y1=${base} y2=${base} />
         ${labels > 0 && html`<text x="0" y=${base - 2}>${layer}</text>`}
-        ${middle >= 0 && html`<line class="median" x1=${middle} x2=${middle} y1=${base + 1} y2=${base - row.height * 0.55} />`}
+        ${middle >= 0 &&
+        html`<line class="median" x1=${middle} x2=${middle} y1=${base + 1} y2=${base - row.height * 0.55} />`}
         <text class="median-value" x=${width} y=${base - 2}>${format(middles[layer])}</text>
       </g>`;
     })}

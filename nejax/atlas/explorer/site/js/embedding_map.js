@@ -10,6 +10,9 @@ import { peakName } from "./tokens.js";
 
 const MARGIN = { left: 34, right: 12, top: 10, bottom: 20 };
 const REACH = 14; // pixels from a point within which it is meant, also where another lies over it
+const WHAT =
+  "The two principal coordinates of its embeddings, in equal units; " +
+  "examples close together excite it for similar reasons";
 const N_NAMED = 6; // features that have a colour of their own, and so a number in the map
 
 /** Points are one tab stop: arrows go along the leaves of the dendrogram, where neighbours are alike. */
@@ -18,7 +21,10 @@ export function EmbeddingMap({ neuron, clustering, highlight, selected, order, o
   const { examples, coordinates_share: share } = neuron;
   const height = Math.round(Math.min(width * 0.72, Math.max(210, innerHeight * 0.27)));
   const known = useMemo(() => examples.flatMap(({ x, y }, i) => (x !== null && y !== null ? [i] : [])), [neuron]);
-  const { x, y, xTicks, yTicks } = useMemo(() => scales(known.map((i) => examples[i]), width, height), [known, width, height]);
+  const { x, y, xTicks, yTicks } = useMemo(
+    () => scales(known.map((i) => examples[i]), width, height),
+    [known, width, height],
+  );
   if (!known.length) {
     return html`<section class="chart" id="map"><h2>Map</h2><p
       class="soft">The distances between its examples are not finite: no map can be drawn.</p></section>`;
@@ -56,7 +62,7 @@ export function EmbeddingMap({ neuron, clustering, highlight, selected, order, o
     <div class="section-head">
       <h2 id="map-title">Map</h2>
       <span class="soft chart-note"
-        title="The two principal coordinates of its embeddings, in equal units; examples close together excite it for similar reasons">
+        title=${WHAT}>
         two principal coordinates${share === null ? "" : html`: <strong>${percent(share)}</strong> of the variance`}
       </span>
     </div>
@@ -64,7 +70,8 @@ export function EmbeddingMap({ neuron, clustering, highlight, selected, order, o
       <svg width=${width} height=${height} role="listbox" tabindex="0" data-arrows
         aria-label=${said(neuron, clustering)}
         aria-activedescendant=${`point-${current}`} onKeyDown=${move}
-        onPointerMove=${(event) => highlight.point(nearest(event))} onClick=${(event) => nearest(event) !== null && onSelect(nearest(event))}>
+        onPointerMove=${(event) => highlight.point(nearest(event))}
+        onClick=${(event) => nearest(event) !== null && onSelect(nearest(event))}>
         <g class="map-axes" aria-hidden="true">
           ${xTicks.map(
             (value) => html`<g key=${value} class=${value === 0 ? "zero" : ""}>
@@ -83,7 +90,8 @@ export function EmbeddingMap({ neuron, clustering, highlight, selected, order, o
           (i) => html`<circle key=${i}
             id=${`point-${i}`} class=${`point${central.has(i) ? " central" : ""}${dim(i) ? " dim" : ""}`}
             data-example=${i} role="option" aria-selected=${i === selected} aria-label=${name(i)} cx=${x(examples[i].x)}
-            cy=${y(examples[i].y)} r=${central.has(i) ? 6 : 4} style=${{ fill: featureColour(clustering.labels[i]) }} />`,
+            cy=${y(examples[i].y)} r=${central.has(i) ? 6 : 4}
+            style=${{ fill: featureColour(clustering.labels[i]) }} />`,
         )}
         ${marked.map(
           ([mark, i]) => html`<circle key=${mark}
@@ -94,7 +102,8 @@ export function EmbeddingMap({ neuron, clustering, highlight, selected, order, o
           ${clustering.features.slice(0, N_NAMED).filter(({ members }) => members.length > 1).map((one) => {
             const at = labelled(one, examples);
             return at === null ? null : html`<text key=${one.feature} class=${dim(one.members[0]) ? "dim" : ""}
-              x=${x(examples[at].x) + 8} y=${y(examples[at].y) - 6} style=${{ fill: featureColour(one.feature) }}>${one.feature}</text>`;
+              x=${x(examples[at].x) + 8} y=${y(examples[at].y) - 6}
+              style=${{ fill: featureColour(one.feature) }}>${one.feature}</text>`;
           })}
         </g>
       </svg>
@@ -135,5 +144,6 @@ function labelled({ central, members }, examples) {
 
 function said({ examples, coordinates_share: share }, { features }) {
   const shows = share === null ? "" : `, which show ${percent(share)} of the variance`;
-  return `Map of ${counted(examples.length, "example")} by two principal coordinates${shows}, coloured by ${counted(features.length, "feature")}`;
+  const colours = `coloured by ${counted(features.length, "feature")}`;
+  return `Map of ${counted(examples.length, "example")} by two principal coordinates${shows}, ${colours}`;
 }

@@ -15,7 +15,8 @@ export function ExampleDetail({ neuron, clustering, selected, scale, isOwn }) {
   const pieces = windowPieces(neuron, example);
   useEffect(() => {
     const onKey = (event) => {
-      if (event.key === "Escape" && !event.defaultPrevented && !event.target.matches?.("input, textarea, dialog *")) close();
+      if (event.key !== "Escape" || event.defaultPrevented) return;
+      if (!event.target.matches?.("input, textarea, dialog *")) close();
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
@@ -36,10 +37,11 @@ export function ExampleDetail({ neuron, clustering, selected, scale, isOwn }) {
       <h2><span class="swatch" />Example ${selected}</h2>
       <span class="soft">
         activation ${decimal(example.activation)} · ${" "}
-        <a href=${to.feature(neuron.layer, neuron.neuron, example.feature)}>${isOwn ? "" : "the atlas’s "}feature ${example.feature}</a>
+        <a href=${to.feature(neuron.layer, neuron.neuron, example.feature)}
+          >${isOwn ? "" : "the atlas’s "}feature ${example.feature}</a>
         ${" "}· <a
           href=${to.sequence(example.sequence, { at: example.position })}>sequence ${example.sequence}</a>, position
-        ${" "}${example.position} · <bdi class="document">${visible(example.document)}</bdi>
+        ${" "}${example.position} · <bdi>${visible(example.document)}</bdi>
       </span>
       <span class="tools">
         ${step(-1)} ${step(1)}

@@ -1,6 +1,6 @@
 // One example: its rank and activation, its text around the peak or the whole sequence, and where it comes from.
 
-import { useLayoutEffect, useRef, useState } from "../vendor/hooks.js";
+import { useLayoutEffect, useRef } from "../vendor/hooks.js";
 import { useShards } from "./data.js";
 import { toggleWhole } from "./example_view.js";
 import { shown } from "./format.js";
@@ -82,7 +82,7 @@ function Text({ neuron, example, view, rank, pieces, note = "", flows = view.lay
   return html`<div class="example-text" ...${cursor.handlers} aria-label=${`Text of example ${rank}`}>
     ${text}
     <${Readout} piece=${cursor.piece} peak=${example.position} />
-    ${note && html`<p class="faint example-note">${note}</p>`}
+    ${note && html`<p class="faint">${note}</p>`}
   </div>`;
 }
 
@@ -109,7 +109,7 @@ function WholeText({ neuron, example, view, rank, onShown }) {
 }
 
 /** The tokens of an example's whole sequence; those outside of its window have no activation. */
-export function wholePieces(block, neuron, example) {
+function wholePieces(block, neuron, example) {
   const known = new Map(windowPieces(neuron, example).map((piece) => [piece.position, piece]));
   return block.sequences[example.sequence - block.first].tokens.map((token, position) => {
     const [id, text] = block.tokens[token];

@@ -14,10 +14,20 @@ const NOTHING = { example: null, feature: null, focus: null };
 /**
  * The features of a clustering as cards, those of one example in a list behind them.
  *
- * selected: an example that its card shows in any case. isOwn: whether the features are the atlas's. pinned: the feature
- * whose button is pressed. compact: one example a card, none of the features of one example, and nothing to press.
+ * selected: an example that its card shows in any case. isOwn: whether the features are the atlas's. pinned: the
+ * feature whose button is pressed. compact: one example a card, none of the features of one example, and nothing to
+ * press.
  */
-export function FeatureCards({ neuron, clustering, scale, highlight = NOTHING, selected = null, isOwn = true, pinned, compact = false }) {
+export function FeatureCards({
+  neuron,
+  clustering,
+  scale,
+  highlight = NOTHING,
+  selected = null,
+  isOwn = true,
+  pinned,
+  compact = false,
+}) {
   const several = clustering.features.filter(({ members }) => members.length > 1);
   const single = clustering.features.slice(several.length);
   const shared = { neuron, clustering, scale, selected, lit: highlight.example, isOwn, compact };
@@ -85,7 +95,8 @@ function Card({ neuron, clustering, scale, one, state, isPinned, selected, lit, 
         <span data-fact="examples">${counted(members.length, "example")}</span>
         <span data-fact="share">${percent(members.length / neuron.examples.length)}</span>
         <span data-fact="cohesion"
-          title="Mean similarity of its examples to each other">cohesion ${cohesion === null ? "–" : decimal(cohesion)}</span>
+          title="Mean similarity of its examples to each other"
+          >cohesion ${cohesion === null ? "–" : decimal(cohesion)}</span>
       </span>
       ${!isOwn && html`<${Origin} neuron=${neuron} origin=${one.origin} />`}
     </header>
@@ -131,8 +142,9 @@ function Name({ neuron: { layer, neuron }, feature, isOwn, short = false }) {
 /** Which of the atlas's features a feature of another cut is made of. */
 function Origin({ neuron: { layer, neuron }, origin: { features, whole } }) {
   const rest = features.length - N_ORIGINS;
-  const says = whole ? (features.length === 1 ? "the atlas’s feature " : "joins the atlas’s features ") : "part of the atlas’s feature ";
-  return html`<span class="origin soft">
+  const all = features.length === 1 ? "the atlas’s feature " : "joins the atlas’s features ";
+  const says = whole ? all : "part of the atlas’s feature ";
+  return html`<span class="soft">
     ${says}
     ${features.slice(0, N_ORIGINS).map(
       (feature, i) => html`${i > 0 && ", "}<a href=${to.feature(layer, neuron, feature)}>${feature}</a>`,

@@ -66,7 +66,7 @@ function Citation({ dialog, text }) {
 }
 
 /** Everything that is known of a feature, readable without this site. */
-export function featureJson(atlas, neuron, place) {
+function featureJson(atlas, neuron, place) {
   const { central, similar, ...feature } = neuron.features[place.feature];
   return {
     format: "nejax feature",
@@ -104,7 +104,7 @@ function exampleJson(neuron, i, isCentral) {
 }
 
 /** The examples as shown, in lines that a person reads; the peak stands in double brackets. */
-export function featureText(atlas, neuron, place, view) {
+function featureText(atlas, neuron, place, view) {
   const { n_examples, cohesion, peak_tokens } = neuron.features[place.feature];
   const head = [
     placeName(place),

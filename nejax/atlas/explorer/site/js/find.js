@@ -6,12 +6,14 @@ import { counted } from "./format.js";
 import { asked, peakWord } from "./words.js";
 
 export const PAGE = 20; // sequences in an answer
-const LONGEST = 200;
+export const LONGEST_QUERY = 1000; // characters; the server refuses longer ones
 
 /** Why a query cannot be looked for, in words; "" if it can. */
-export function refusal(query) {
+function refusal(query) {
   const { length } = [...query];
-  if (length > LONGEST) return `This text has ${counted(length, "character")}; at most ${LONGEST} can be searched for.`;
+  const most = LONGEST_QUERY.toLocaleString("en-US");
+  if (length > LONGEST_QUERY)
+    return `This text has ${counted(length, "character")}; at most ${most} can be searched for.`;
   const { phrase, isPrefix } = asked(query);
   const isTooShort = isPrefix && phrase.length && [...phrase.at(-1)].length < 2;
   return isTooShort ? "The beginning of a word needs at least two letters before the *." : "";

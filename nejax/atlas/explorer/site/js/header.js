@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "../vendor/hooks.js";
 import { useAtlas } from "./context.js";
+import { LONGEST_QUERY } from "./find.js";
 import { html } from "./html.js";
 import { openHelp, openRandom } from "./keys.js";
 import { go, to } from "./route.js";
@@ -27,7 +28,8 @@ export function Header({ route }) {
   });
   return html`<header class="bar">
     <a class="skip" href=${location.hash || "#/model"} onClick=${skip}>Skip to the page</a>
-    <a class="brand" href=${to.model()} title=${`${atlas.model} on ${atlas.corpus}`}>nejax <span>${atlas.model}</span></a>
+    <a class="brand" href=${to.model()} title=${`${atlas.model} on ${atlas.corpus}`}
+      >nejax <span>${atlas.model}</span></a>
     <nav aria-label="Pages">
       ${LINKS.map(
         ([page, title, address]) =>
@@ -41,7 +43,7 @@ export function Header({ route }) {
         type="search"
         placeholder="Search texts and peaks  /"
         aria-label="Search texts and peak tokens"
-        maxlength="200"
+        maxlength=${LONGEST_QUERY}
         key=${route.query.q}
         defaultValue=${name === "search" ? route.query.q : ""}
       />
@@ -71,5 +73,7 @@ function ThemeButton() {
   const next = names[(names.indexOf(theme) + 1) % names.length];
   const sign = { auto: "◐", light: "☀", dark: "☾" }[theme];
   const title = `Colours: ${THEMES[theme]}; change to ${THEMES[next]}`;
-  return html`<button type="button" onClick=${() => setTheme(next)} title=${title} aria-label=${title}>${sign}</button>`;
+  return html`<button type="button" onClick=${() => setTheme(next)} title=${title} aria-label=${title}>
+    ${sign}
+  </button>`;
 }

@@ -72,7 +72,10 @@ export function Keys({ route }) {
   return html`<dialog id="help" aria-labelledby="help-title">
     <h2 id="help-title">Keys</h2>
     <dl>${KEYS.map(([key, what]) => html`<dt><kbd>${key}</kbd></dt><dd>${what}</dd>`)}</dl>
-    <p>Every page's address holds all that is seen: copy it to share what you see. <a href=${to.about()} onClick=${close}>About the method</a></p>
+    <p>
+      Every page's address holds all that is seen: copy it to share what you see.${" "}
+      <a href=${to.about()} onClick=${close}>About the method</a>
+    </p>
     <form method="dialog"><button>Close</button></form>
   </dialog>`;
 }

@@ -36,7 +36,7 @@ export function Layers({ atlas, values, column, range, mask, byValue, filter, on
         <${Overview} ...${{ layout, order, values, column, range, mask }} />
       </div>
     </section>
-    <section aria-label="Distribution by layer" class="aside">
+    <section aria-label="Distribution by layer">
       <h2>Distribution <span class="faint">by layer; drag to filter</span><span class="median-title">median</span></h2>
       <${Distribution}
         ...${{ atlas, values, column, range, rows, mask, filter, onFilter, width: aside, labels: isWide ? 0 : 16 }}

@@ -20,9 +20,10 @@ export function Match({ number, sequence, query }) {
   const within = ({ position }) => spans.some(({ first, last }) => first <= position && position <= last);
   const features = strongestOfEach(sequence.examples.filter(within));
   const address = to.sequence(number, { at: features[0]?.position ?? span?.last, q: query });
+  const name = visible(sequence.document);
   return html`<li class="match" data-sequence=${number}>
     <p class="match-place">
-      <a href=${address} aria-label=${`Sequence ${number}, in ${visible(sequence.document)}`}>${visible(sequence.document)}</a>
+      <a href=${address} aria-label=${`Sequence ${number}, in ${name}`}>${name}</a>
       <span class="faint">sequence ${number}${spans.length > 1 && ` · ${spans.length} times`}</span>
     </p>
     ${span && html`<${Snippet} text=${texts.map(({ text }) => text).join("")} ...${span} />`}

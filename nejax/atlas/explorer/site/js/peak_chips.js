@@ -1,14 +1,13 @@
 // The peak tokens of a feature or of a neuron: as chips that search for them, or in a line, fetched when it is seen.
 
 import { useShards } from "./data.js";
+import { LONGEST_QUERY } from "./find.js";
 import { counted } from "./format.js";
 import { html } from "./html.js";
 import { useInView } from "./in_view.js";
 import { missingFeature } from "./place.js";
 import { to } from "./route.js";
 import { peakName } from "./tokens.js";
-
-const LONGEST_QUERY = 200;
 
 /** The peak tokens [[text, count], ...] of a place of a loaded neuron, most frequent first. */
 export function peakTokens({ features }, { feature }) {

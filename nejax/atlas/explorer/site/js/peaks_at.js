@@ -10,8 +10,8 @@ const FIRST = 8; // of a layer
 const BUSIEST = 8; // tokens to begin with
 
 /**
- * pieces: of the sequence. examples: [{position, layer, neuron, feature, activation}]. counts: of them at each position.
- * at: the position that was chosen, or null. address: position -> the address that chooses it.
+ * pieces: of the sequence. examples: [{position, layer, neuron, feature, activation}]. counts: of them at each
+ * position. at: the position that was chosen, or null. address: position -> the address that chooses it.
  */
 export function PeaksAt({ pieces, examples, counts, at, address }) {
   if (at === null) return html`<${Busiest} pieces=${pieces} counts=${counts} address=${address} />`;
@@ -19,7 +19,9 @@ export function PeaksAt({ pieces, examples, counts, at, address }) {
   const layers = [...new Set(here.map(({ layer }) => layer))].sort((a, b) => a - b);
   return html`<section class="peaks-at" aria-labelledby="at-title">
     <h2 id="at-title">At <${Name} piece=${pieces[at]} /> <span class="faint">position ${at}</span></h2>
-    <p class="soft" role="status">${here.length ? `${counted(here.length, "example")} here, the strongest first.` : "No example peaks here."}</p>
+    <p class="soft" role="status">
+      ${here.length ? `${counted(here.length, "example")} here, the strongest first.` : "No example peaks here."}
+    </p>
     ${layers.map((layer) => {
       const own = here.filter((example) => example.layer === layer).sort((a, b) => b.activation - a.activation);
       return html`<${Layer} key=${`${at} ${layer}`} layer=${layer} examples=${own} />`;
@@ -28,7 +30,9 @@ export function PeaksAt({ pieces, examples, counts, at, address }) {
 }
 
 const Name = ({ piece: { text, position } }) =>
-  position === 0 ? "the start" : html`<code class="token-name">${text ? peakName(text) : "(part of a character)"}</code>`;
+  position === 0
+    ? "the start"
+    : html`<code class="token-name">${text ? peakName(text) : "(part of a character)"}</code>`;
 
 function Layer({ layer, examples }) {
   const [all, setAll] = useState(false);
@@ -37,13 +41,16 @@ function Layer({ layer, examples }) {
     <ol class="peak-rows">
       ${examples.slice(0, all ? undefined : FIRST).map(
         ({ neuron, feature, activation }) => html`<li>
-          <a href=${to.feature(layer, neuron, feature)} aria-label=${featureName(layer, neuron, feature)}>neuron ${neuron}, feature ${feature}</a>
+          <a href=${to.feature(layer, neuron, feature)} aria-label=${featureName(layer, neuron, feature)}
+            >neuron ${neuron}, feature ${feature}</a>
           <span class="number soft">${decimal(activation)}</span>
         </li>`,
       )}
     </ol>
     ${rest > 0 &&
-    html`<button type="button" aria-expanded=${all} onClick=${() => setAll(!all)}>${all ? "Show fewer" : `${rest} more`}</button>`}`;
+    html`<button type="button" aria-expanded=${all} onClick=${() => setAll(!all)}>
+      ${all ? "Show fewer" : `${rest} more`}
+    </button>`}`;
 }
 
 /** Before a token is chosen: where the most examples peak. */
@@ -55,11 +62,16 @@ function Busiest({ pieces, counts, address }) {
     .slice(0, BUSIEST);
   return html`<section class="peaks-at" aria-labelledby="busiest-title">
     <h2 id="busiest-title">Where examples peak</h2>
-    <p class="soft">${busiest.length ? "Choose a token to see the features that peak there. The most do at:" : "No example peaks in this text."}</p>
+    <p class="soft">
+      ${busiest.length
+        ? "Choose a token to see the features that peak there. The most do at:"
+        : "No example peaks in this text."}
+    </p>
     <ol class="peak-rows">
       ${busiest.map(
         (position) => html`<li>
-          <a href=${address(position)}><${Name} piece=${pieces[position]} /> <span class="faint">position ${position}</span></a>
+          <a href=${address(position)}
+            ><${Name} piece=${pieces[position]} /> <span class="faint">position ${position}</span></a>
           <span class="number soft">${counted(counts[position], "example")}</span>
         </li>`,
       )}

@@ -4,6 +4,7 @@ import { orderedExamples } from "./example_list.js";
 import { decimal, shown } from "./format.js";
 import { alignedRow, flowingRow, ROW } from "./picture_rows.js";
 import { placeName } from "./place.js";
+import { themeColours, translucent } from "./theme.js";
 import { peakName, visible, windowPieces } from "./tokens.js";
 
 const WIDTH = 1200; // CSS pixels; twice as many are drawn
@@ -67,9 +68,7 @@ function makePainter() {
   const canvas = document.createElement("canvas");
   const style = getComputedStyle(document.documentElement);
   const value = (name) => style.getPropertyValue(`--${name}`).trim();
-  const colours = Object.fromEntries(
-    ["panel", "ink", "soft", "faint", "line", "activation", "importance"].map((name) => [name, value(name)]),
-  );
+  const colours = themeColours(["panel", "ink", "soft", "faint", "line", "activation", "importance"]);
   return { canvas, context: canvas.getContext("2d"), colours, fonts: { sans: value("sans"), mono: value("mono") } };
 }
 
@@ -107,10 +106,10 @@ function drawLegend({ context, colours, fonts }, neuron, { shade }, y, write) {
     write(text, x, y + 11, font, colours.soft);
     x += context.measureText(text).width + 7;
   };
-  const bar = (rgb, strength, height) => {
+  const bar = (colour, strength, height) => {
     const gradient = context.createLinearGradient(x, 0, x + 96, 0);
-    gradient.addColorStop(0, `rgba(${rgb}, 0)`);
-    gradient.addColorStop(1, `rgba(${rgb}, ${strength})`);
+    gradient.addColorStop(0, translucent(colour, 0));
+    gradient.addColorStop(1, translucent(colour, strength));
     context.fillStyle = gradient;
     context.fillRect(x, y + 12 - height, 96, height);
     context.strokeStyle = colours.line;

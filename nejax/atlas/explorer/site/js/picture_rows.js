@@ -1,5 +1,6 @@
 // Rows of tokens on a canvas: with the peak where it is in all rows, or flowing over several lines.
 
+import { translucent } from "./theme.js";
 import { shading, visible } from "./tokens.js";
 
 export const ROW = 26; // height of a line of tokens
@@ -78,10 +79,10 @@ function broken(painter, whole, width) {
 }
 
 function drawRun({ context, colours }, { text, font, isPeak, lights, width }, x, y) {
-  context.fillStyle = `rgba(${colours.activation}, ${lights.activation * 0.6})`;
+  context.fillStyle = translucent(colours.activation, lights.activation * 0.6);
   context.fillRect(x, y + 3, width, ROW - 6);
   if (lights.importance > 0) {
-    context.fillStyle = `rgba(${colours.importance}, ${lights.importance * 0.9})`;
+    context.fillStyle = translucent(colours.importance, lights.importance * 0.9);
     context.fillRect(x, y + ROW - 5, width, 3);
   }
   Object.assign(context, {

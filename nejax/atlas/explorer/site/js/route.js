@@ -10,7 +10,10 @@ let later = null; // a timer while it is behind
 /** Read an address. A broken escape stands for itself. */
 export function parse(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
-  return { path: path.split("/").filter(Boolean).map(unescaped), query: Object.fromEntries(new URLSearchParams(query)) };
+  return {
+    path: path.split("/").filter(Boolean).map(unescaped),
+    query: Object.fromEntries(new URLSearchParams(query)),
+  };
 }
 
 /** Write an address. Values that are null, undefined or "" are left out. */

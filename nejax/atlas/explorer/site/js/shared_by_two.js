@@ -70,7 +70,7 @@ const withoutPairs = (a, b) =>
 const more = (list) => list.length > SHOWN && html`<span class="faint">and ${list.length - SHOWN} more</span>`;
 
 /** [text, examples of a, examples of b] of peak tokens that both have; case and white space around do not count. */
-export function commonPeaks(a, b) {
+function commonPeaks(a, b) {
   const word = (text) => text.trim().toLowerCase() || text;
   const counts = ({ neuron, place }) => {
     const found = new Map();
@@ -83,7 +83,7 @@ export function commonPeaks(a, b) {
 }
 
 /** The sequences that hold examples of both, those with a peak at the same token first. */
-export function commonPlaces(a, b) {
+function commonPlaces(a, b) {
   const own = ({ neuron, place }) =>
     neuron.examples.filter(({ feature }) => place.feature === null || feature === place.feature);
   const others = own(b);
@@ -97,7 +97,7 @@ export function commonPlaces(a, b) {
 }
 
 /** [id in a, id in b, similarity] of features that either lists as similar, the most similar first. */
-export function similarPairs(a, b) {
+function similarPairs(a, b) {
   const found = new Map();
   const add = (from, into, ordered) => {
     from.neuron.features.forEach(({ similar }, feature) => {

@@ -3,13 +3,12 @@
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 import { useAtlas } from "./context.js";
 import { html } from "./html.js";
-import { setStar, stars, useStars } from "./stars.js";
+import { LONGEST_NOTE, setStar, stars, useStars } from "./stars.js";
 
 const PAUSE = 300; // milliseconds without a key until a note is kept
-const LONGEST = 5000;
 
 /** Keep a note. It stars what it is about; an empty note leaves the star. */
-export function keepNote(atlas, id, note) {
+function keepNote(atlas, id, note) {
   const star = stars(atlas)[id];
   if (note !== (star?.note ?? "")) setStar(atlas, id, { note, starred: star?.starred ?? new Date().toISOString() });
 }
@@ -59,7 +58,7 @@ export function NoteField({ id, label = "Note", rows = 2 }) {
     <span>${label}</span>
     <textarea
       rows=${rows}
-      maxlength=${LONGEST}
+      maxlength=${LONGEST_NOTE}
       placeholder="What is it about?"
       value=${draft ?? kept}
       onInput=${type}

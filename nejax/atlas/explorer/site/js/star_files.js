@@ -1,10 +1,10 @@
 // Stars as files: written as JSON or Markdown, read back from JSON.
 
 import { placeAddress, placeId, placeName, placeTyped } from "./place.js";
+import { LONGEST_NOTE } from "./stars.js";
 import { visible } from "./tokens.js";
 
 const FORMAT = "nejax stars";
-const LONGEST_NOTE = 5000;
 const MOST = 100_000;
 
 /** [{id, note, starred, place}] of stars as they are kept, the newest first; names of nothing are left out. */

@@ -2,6 +2,8 @@
 
 import { useEffect, useState } from "../vendor/hooks.js";
 
+export const LONGEST_NOTE = 5000; // characters
+
 const key = (atlas) => `nejax:${atlas.fingerprint}`;
 
 /** All of them: {"3/185/0": {note, starred: ISO time}}. */

@@ -15,7 +15,9 @@ export function TableHead({ shownColumns, columns, sort, ranges }) {
       ${all.map((column) => html`<${Title} key=${column.name} ...${{ column, sort }} />`)}
     </tr>
     <tr aria-rowindex="2" class="filters">
-      ${all.map((column) => html`<${Ends} key=${column.name} ...${{ column, ranges, values: columns[column.name] }} />`)}
+      ${all.map(
+        (column) => html`<${Ends} key=${column.name} ...${{ column, ranges, values: columns[column.name] }} />`,
+      )}
     </tr>
   </thead>`;
 }

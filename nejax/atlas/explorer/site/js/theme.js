@@ -2,14 +2,11 @@
 
 import { useEffect, useState } from "../vendor/hooks.js";
 
-/**
- * CSS colours of some of the sheet's variables: useThemeColours(["ink"]) is {ink: "#1c1b19"}.
- * The component is drawn again, and gets a new object, when the theme changes.
- */
+/** `themeColours` for a component: it is drawn again, and gets a new object, when the theme changes. */
 export function useThemeColours(names) {
-  const [colours, setColours] = useState(() => resolved(names));
+  const [colours, setColours] = useState(() => themeColours(names));
   useEffect(() => {
-    const update = () => setColours(resolved(names));
+    const update = () => setColours(themeColours(names));
     const system = matchMedia("(prefers-color-scheme: dark)");
     const chosen = new MutationObserver(update);
     system.addEventListener("change", update);
@@ -23,21 +20,21 @@ export function useThemeColours(names) {
   return colours;
 }
 
-/** The parts [r, g, b], 0 to 255, of a colour written as #rrggbb or rgb(r, g, b). */
-export function rgb(colour) {
-  if (!colour.startsWith("#"))
-    return colour
-      .match(/[\d.]+/g)
-      .slice(0, 3)
-      .map(Number);
-  const whole = parseInt(colour.slice(1), 16);
-  return [whole >> 16, (whole >> 8) & 255, whole & 255];
+/** CSS colours of some of the sheet's variables, as they are now: themeColours(["ink"]) is {ink: "rgb(28, 27, 25)"}. */
+export function themeColours(names) {
+  // A variable's own value is still "light-dark(.., ..)"; only as the colour of something is it settled which.
+  const probe = document.body.appendChild(document.createElement("span"));
+  const colour = (name) => {
+    probe.style.color = `var(--${name})`;
+    return getComputedStyle(probe).color;
+  };
+  const colours = Object.fromEntries(names.map((name) => [name, colour(name)]));
+  probe.remove();
+  return colours;
 }
 
-function resolved(names) {
-  const style = getComputedStyle(document.documentElement);
-  return Object.fromEntries(names.map((name) => [name, colour(style.getPropertyValue(`--${name}`).trim())]));
-}
+/** The parts [r, g, b], 0 to 255, of a colour of the theme. */
+export const rgb = (colour) => colour.match(/[\d.]+/g).map(Number);
 
-/** Some variables hold the bare parts "0, 114, 178", so that the sheet can mix them with a strength. */
-const colour = (value) => (/^\d/.test(value) ? `rgb(${value})` : value);
+/** A colour of the theme that lets what is below shine through: 0 is not seen, 1 covers all. */
+export const translucent = (colour, opacity) => `rgba(${rgb(colour).join(", ")}, ${opacity})`;

@@ -1,4 +1,5 @@
-// Text as the model reads it: tokens shaded by what the neuron does at each, white space and control characters visible.
+// Text as the model reads it: tokens shaded by what the neuron does at each; white space and control characters are
+// visible.
 
 import { decimal } from "./format.js";
 import { html } from "./html.js";
@@ -31,7 +32,8 @@ function sign(character, spaces) {
   if (known) return known;
   if (character === " ") return spaces ? "·" : " ";
   const code = character.codePointAt(0);
-  if (code === 0x200c || code === 0x200d) return spaces ? `⟨U+${code.toString(16).toUpperCase()}⟩` : character; // joiners
+  const isJoiner = code === 0x200c || code === 0x200d;
+  if (isJoiner) return spaces ? `⟨U+${code.toString(16).toUpperCase()}⟩` : character;
   if (code < 0x20) return String.fromCharCode(0x2400 + code);
   if (code === 0x7f) return "␡";
   const isHidden =
@@ -51,7 +53,16 @@ export const peakName = (text) => visible(text.trim() || text, { spaces: true })
  * peak: index of the piece at the peak. breaks: start a new line after a line break. spaces: show spaces as signs.
  * selected: the position of a piece that is marked. dir: "ltr" keeps the order of tokens whatever their script.
  */
-export function Tokens({ pieces, scale, shade = "activation", peak = -1, breaks = false, spaces = false, selected, dir = "auto" }) {
+export function Tokens({
+  pieces,
+  scale,
+  shade = "activation",
+  peak = -1,
+  breaks = false,
+  spaces = false,
+  selected,
+  dir = "auto",
+}) {
   return html`<span class="tokens" dir=${dir}>
     ${pieces.map((piece, i) => {
       const lights = shading(piece, scale, shade);
@@ -88,11 +99,15 @@ function title({ id, text, activation, importance, position }) {
 
 /** What the shades of tokens mean. */
 export function TokenLegend({ scale, shade }) {
-  const parts = { activation: shade === "activation" || shade === "both", importance: shade === "importance" || shade === "both" };
+  const has = (part) => shade === part || shade === "both";
   return html`<figure class="legend" aria-label="What the shades mean">
-    ${parts.activation && html`<figcaption>activation</figcaption><span>0</span><span class="legend-bar activation" /><span>${decimal(scale)}</span>`}
-    ${parts.importance && html`<figcaption>importance</figcaption><span>0</span><span class="legend-bar importance" /><span>1</span>`}
-    <span class="legend-peak token peak">peak</span>
+    ${has("activation") &&
+    html`<figcaption>activation</figcaption>
+      <span>0</span><span class="legend-bar activation" /><span>${decimal(scale)}</span>`}
+    ${has("importance") &&
+    html`<figcaption>importance</figcaption>
+      <span>0</span><span class="legend-bar importance" /><span>1</span>`}
+    <span class="token peak">peak</span>
   </figure>`;
 }
 

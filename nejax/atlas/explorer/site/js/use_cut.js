@@ -4,7 +4,7 @@ import { useEffect, useRef } from "../vendor/hooks.js";
 import { setQuery } from "./route.js";
 
 /** The cut that an address asks for, from 0 to 2 (the range of cosine distances); null: the atlas's own. */
-export function readCut({ cut }) {
+function readCut({ cut }) {
   const value = cut?.trim() ? Number(cut) : NaN;
   return value >= 0 && value <= 2 ? value : null;
 }

@@ -42,7 +42,10 @@ export const Linkage = () =>
 export const MeanDistance = () =>
   block(
     html`<mtext>mean distance</mtext><mo>=</mo>
-      <mfrac><mn>2</mn><mrow><mi>n</mi><mo stretchy="false">(</mo><mi>n</mi><mo>−</mo><mn>1</mn><mo stretchy="false">)</mo></mrow></mfrac>
+      <mfrac>
+        <mn>2</mn>
+        <mrow><mi>n</mi><mo stretchy="false">(</mo><mi>n</mi><mo>−</mo><mn>1</mn><mo stretchy="false">)</mo></mrow>
+      </mfrac>
       <munder><mo>∑</mo><mrow><mi>i</mi><mo>${"<"}</mo><mi>j</mi></mrow></munder>${sub("d", pair)}`,
     "the mean distance is the mean of d i j over all pairs of examples",
   );
@@ -63,7 +66,10 @@ export const Silhouette = () =>
     html`${sub("s", i("i"))}<mo>=</mo>
       <mfrac>
         <mrow>${sub("b", i("i"))}<mo>−</mo>${sub("a", i("i"))}</mrow>
-        <mrow><mi>max</mi><mo stretchy="false">(</mo>${sub("a", i("i"))}<mo>,</mo>${sub("b", i("i"))}<mo stretchy="false">)</mo></mrow>
+        <mrow>
+          <mi>max</mi><mo stretchy="false">(</mo>${sub("a", i("i"))}<mo>,</mo>${sub("b", i("i"))}<mo
+            stretchy="false">)</mo>
+        </mrow>
       </mfrac>`,
     "the silhouette of example i is b i minus a i, over the larger of the two",
   );

@@ -14,12 +14,17 @@ export function HowMade() {
     ["Corpus", corpus(atlas, stages?.tokens)],
     ["Examples", selection(settings)],
     ["Near-duplicates", repeats(settings, stages?.inputs)],
-    ["Features", `${counted(atlas.n_features, "feature")} in ${counted(atlas.n_examples, "example")}: ${clustering(settings)}`],
+    [
+      "Features",
+      `${counted(atlas.n_features, "feature")} in ${counted(atlas.n_examples, "example")}: ${clustering(settings)}`,
+    ],
     ["Dead neurons", deadNeurons(stages?.inputs)],
     ["Made with", `nejax ${versions?.nejax}, JAX ${versions?.jax} on ${versions?.backend}, in ${settings.precision}`],
     ["This site", leftOut(atlas)],
   ];
-  return html`<dl id="made">${rows.map(([name, value]) => value && html`<dt>${name}</dt><dd>${visibleLine(value)}</dd>`)}</dl>`;
+  return html`<dl id="made">
+    ${rows.map(([name, value]) => value && html`<dt>${name}</dt><dd>${visibleLine(value)}</dd>`)}
+  </dl>`;
 }
 
 const WEIGHTS = {
@@ -61,7 +66,8 @@ function repeats({ max_repeats }, inputs) {
 const deadNeurons = (inputs) => inputs && `${counted(inputs.dead_neurons, "neuron")} without an example`;
 
 function clustering({ clustering, height, n_clusters, max_clusters }) {
-  const own = "each neuron at its own height, the 5% quantile of the distances of random inputs seen through its weights";
+  const own =
+    "each neuron at its own height, the 5% quantile of the distances of random inputs seen through its weights";
   const cut = typeof height === "number" ? `at the height ${decimal(height)}` : own;
   const number = n_clusters ? counted(n_clusters, "cluster") : `up to ${counted(max_clusters, "cluster")}`;
   const said = {

@@ -107,7 +107,9 @@ const Words = () => html`<dl>
   <dt>Example</dt>
   <dd>Of a neuron: a sequence that excites it, and the position of the peak in it.</dd>
   <dt>Peak</dt>
-  <dd>The token at which the neuron's activation is highest in that sequence. The first token of a sequence is never one.</dd>
+  <dd>
+    The token at which the neuron's activation is highest in that sequence. The first token of a sequence is never one.
+  </dd>
   <dt>Feature</dt>
   <dd>A cluster of a neuron's examples. Feature 0 is the largest.</dd>
   <dt>Similar features</dt>

@@ -34,8 +34,8 @@ export function Compare({ query }) {
       isEmpty &&
       html`<p class="lead">
       Two features or neurons side by side, with what they share. Name each below, such as 3/185/0 for layer 3,
-      neuron 185, feature 0, or 3/185 for the whole neuron; what is starred is offered. A feature’s page also compares it with
-      each similar feature.
+      neuron 185, feature 0, or 3/185 for the whole neuron; what is starred is offered. A feature’s page also compares
+      it with each similar feature.
     </p>`
     }
     ${first.neuron && second.neuron && html`<${Shared} a=${first} b=${second} />`}
@@ -58,7 +58,7 @@ function useSide(asked) {
 
 function Side({ name, text, side, other, view }) {
   const { place, neuron, problem } = side;
-  return html`<section class="compare-side" data-side=${name} aria-label=${place ? placeName(place) : `Side ${name}`}>
+  return html`<section data-side=${name} aria-label=${place ? placeName(place) : `Side ${name}`}>
     <${PlacePicker} name=${name} text=${text} other=${other} />
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
     ${!problem && place && !neuron && html`<${Waiting} />`}

@@ -95,7 +95,9 @@ function Neuron({ neuron, query }) {
               </div>
               <${FeatureCards} ...${linked} scale=${scale} isOwn=${cut === null} cut=${cut} pinned=${pinned} />`
           : html`<h2 id="features-title">No features</h2>
-              <p>This neuron is dead: no token of the corpus excites it, so there are no examples to embed or cluster.</p>`}
+              <p>
+                This neuron is dead: no token of the corpus excites it, so there are no examples to embed or cluster.
+              </p>`}
       </section>
       <aside class="neuron-charts" aria-label="Charts">
         ${isTree && html`<${Dendrogram} ...${linked} cut=${cut} method=${method} onCut=${setCut} latestCut=${latestCut}

@@ -51,7 +51,8 @@ function useFound(text, page) {
 }
 
 function summary({ n_sequences, peaks }) {
-  const texts = n_sequences ? `${counted(n_sequences, "text")} ${n_sequences === 1 ? "holds" : "hold"} it` : "No text holds it";
+  const holds = n_sequences === 1 ? "holds" : "hold";
+  const texts = n_sequences ? `${counted(n_sequences, "text")} ${holds} it` : "No text holds it";
   const atLeast = peaks.length === MOST_PEAKS ? "at least " : "";
   const features = peaks.length ? `${atLeast}${counted(peaks.length, "feature")}` : "no feature";
   return `${texts}; ${features} ${peaks.length > 1 ? "peak" : "peaks"} at it.`;
@@ -63,7 +64,9 @@ function Peaks({ found: { query, peaks } }) {
   return html`<section class="search-part" id="peaks" aria-labelledby="peaks-title">
     <h2 id="peaks-title">Peak at this token</h2>
     ${peaks.length
-      ? html`<p class="soft">Features with examples that peak at the token “${peakName(query)}”, and how many of theirs do.</p>
+      ? html`<p class="soft">
+            Features with examples that peak at the token “${peakName(query)}”, and how many of theirs do.
+          </p>
           <ol class="peak-list">
             ${peaks.slice(0, all ? undefined : FIRST_PEAKS).map((peak) => html`<${Peak} peak=${peak} />`)}
           </ol>
@@ -94,7 +97,9 @@ function Texts({ found, page }) {
   return html`<section class="search-part" id="texts" aria-labelledby="texts-title">
     <h2 id="texts-title">Texts <span class="faint">${range(page, n, sequences.length)}</span></h2>
     ${!sequences.length && html`<p>There is no page ${page}. <a href=${to.search(query)}>To the first page</a></p>`}
-    <p class="soft">Below each text: the features that peak at the words found, as layer/neuron/feature and activation.</p>
+    <p class="soft">
+      Below each text: the features that peak at the words found, as layer/neuron/feature and activation.
+    </p>
     ${error && html`<p role="alert">${error.message}</p>`}
     ${!error && ready.length < sequences.length && html`<${Waiting} />`}
     <ol class="matches">

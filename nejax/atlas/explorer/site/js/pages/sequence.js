@@ -42,8 +42,8 @@ function Sequence({ number, sequence, query }) {
     </div>
     <p class="lead">
       ${counted(pieces.length - 1, "token")} of <strong>${visible(document)}</strong>, ${place(offset)}.${" "}
-      ${counted(examples.length, "example")}${layer === null ? "" : ` of layer ${layer}`} peak${examples.length === 1 ? "s" : ""} here,
-      at ${counts.filter(Boolean).length} of its tokens.
+      ${counted(examples.length, "example")}${layer === null ? "" : ` of layer ${layer}`}${" "}
+      ${examples.length === 1 ? "peaks" : "peak"} here, at ${counts.filter(Boolean).length} of its tokens.
     </p>
     <div class="row sequence-tools">
       <label>Layer <${LayerChoice} layer=${layer} /></label>
@@ -106,7 +106,8 @@ function Text({ number, pieces, counts, at, query }) {
   return html`<p class="tokens sequence-text" dir="auto" data-arrows ref=${list} onKeyDown=${onKeyDown}>
     ${pieces.map(({ id, text, position }) => {
       const count = counts[position];
-      const what = `${JSON.stringify(text.slice(0, 60))}, token ${id}, position ${position}: ${counted(count, "example")}`;
+      const token = `${JSON.stringify(text.slice(0, 60))}, token ${id}`;
+      const what = `${token}, position ${position}: ${counted(count, "example")}`;
       return html`<a
           key=${position}
           class=${`token${isHit(position) ? " hit" : ""}${count ? "" : " quiet"}`}

@@ -52,7 +52,7 @@ function Star({ atlas, star: { id, place, starred } }) {
       </span>
     </div>
     <${NoteField} id=${id} label=${html`<span class="visually-hidden">Note on ${name}</span>`} rows=${2} />
-    <button type="button" class="remove" onClick=${() => removeStar(atlas, id)}
+    <button type="button" onClick=${() => removeStar(atlas, id)}
       aria-label=${`Remove the star of ${name}`}>Remove</button>
   </li>`;
 }
