@@ -74,6 +74,50 @@ def one_kernel(function: Callable) -> Callable:
     return wraps(function)(call)
 
 
+def one_kernel_in_place(function: Callable) -> Callable:
+    """A function that brings one neuron's state up to date, made one kernel on CPU for all neurons of a `vmap`.
+
+    The kernel loops over the neurons and overwrites their states where they are, if the caller donates them: a step
+    costs what it changes. See `small_call`.
+
+    Args:
+        function: `(state, *arrays) -> state`, the state a tuple of arrays, without gradients.
+
+    Returns:
+        The same function.
+    """
+
+    @custom_vmap
+    def call(state: tuple[Array, ...], *args: Array) -> tuple[Array, ...]:
+        return small_call(lambda *leaves: function(leaves[: len(state)], *leaves[len(state) :]))(*state, *args)
+
+    @call.def_vmap
+    def layer(axis_size: int, in_batched: list[Any], state: tuple[Array, ...], *args: Array) -> tuple[Any, Any]:
+        of_state, *of_args = in_batched
+        state = tuple(
+            x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
+            for x, batched in zip(state, of_state, strict=True)
+        )
+
+        def all_neurons(*leaves: Array) -> tuple[Array, ...]:
+            args = leaves[len(state) :]
+
+            def neuron(i: Int[Array, ""], states: tuple[Array, ...]) -> tuple[Array, ...]:
+                own = (x[i] if batched else x for x, batched in zip(args, of_args, strict=True))
+                new = function(tuple(x[i] for x in states), *own)
+                return tuple(lax.dynamic_update_index_in_dim(x, v, i, 0) for x, v in zip(states, new, strict=True))
+
+            return lax.fori_loop(0, axis_size, neuron, leaves[: len(state)])
+
+        if on_cpu():
+            out = small_call(all_neurons)(*state, *args)
+        else:
+            out = jax.vmap(function, [0, *(0 if batched else None for batched in of_args)])(state, *args)
+        return out, (True,) * len(state)
+
+    return call
+
+
 def on_cpu() -> bool:
     """Whether JAX runs on the host's processor by default."""
     return jax.default_backend() == "cpu"

@@ -5,12 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from nejax.errors import UserError
+from nejax.neuron.one_kernel import on_cpu, one_kernel_in_place
 
 _CHUNK = 16
-"""Arrivals ranked at once: on CPUs a chunk of 16 costs least an arrival."""
+"""Arrivals ranked at once."""
 
 
 class TopExamples(NamedTuple):
@@ -54,23 +55,51 @@ def update_top_examples(
     Returns:
         The new buffer, of the same size.
     """
+    if not len(activation):
+        return top
     activation = jnp.where(activation > -jnp.inf, activation, -jnp.inf)  # NaN has no place in an order
-    new = TopExamples(activation.astype(top.activation.dtype), sequence.astype(jnp.int32), position.astype(jnp.int32))
+    new = activation.astype(top.activation.dtype), sequence.astype(jnp.int32), position.astype(jnp.int32)
+    return TopExamples(*_take_in(tuple(top), *new))
+
+
+def _insert_each(top: tuple[Array, ...], *new: Array) -> tuple[Array, ...]:
+    """Put each new example into its place, one after another. On a CPU most cost one comparison, being too weak."""
+    k, n_new = len(top[0]), len(new[0])
+    slots = jnp.arange(k)
+
+    def arrive(i: Int[Array, ""], top: tuple[Array, ...]) -> tuple[Array, ...]:
+        example = tuple(values[i] for values in new)
+
+        def insert(state: tuple[Array, tuple[Array, ...]]) -> tuple[Array, tuple[Array, ...]]:
+            again, top = state
+            # equal examples stay as they came: those in the buffer first
+            place = jnp.sum(~_before(example, top))
+            moved = (jnp.concatenate([values[:1], values[:-1]]) for values in top)
+            changed = tuple(
+                jnp.where(slots < place, values, jnp.where(slots == place, value, down))
+                for values, value, down in zip(top, example, moved, strict=True)
+            )
+            return again & False, changed
+
+        is_better = (example[0] > -jnp.inf) & _before(example, tuple(values[k - 1] for values in top))
+        # a loop of one step or none, which a kernel can hold, where a condition would compute both branches
+        return lax.while_loop(lambda state: state[0], insert, (is_better, top))[1]
+
+    return lax.fori_loop(0, n_new, arrive, top)
+
+
+def _insert_by_chunks(top: tuple[Array, ...], *new: Array) -> tuple[Array, ...]:
+    """Put new examples into their places, a chunk at a time: few steps, each with much to do, for accelerators."""
     # Scanning chunks keeps the cost linear in the number of arrivals.
-    missing = -activation.shape[0] % _CHUNK
-    fill = TopExamples(*(jnp.asarray(value) for value in (-jnp.inf, -1, -1)))
-    chunks = jax.tree.map(
-        lambda values, value: jnp.pad(values, (0, missing), constant_values=value).reshape(-1, _CHUNK),
-        new,
-        fill,
+    missing = -len(new[0]) % _CHUNK
+    chunks = tuple(
+        jnp.pad(values, (0, missing), constant_values=value).reshape(-1, _CHUNK)
+        for values, value in zip(new, (-jnp.inf, -1, -1), strict=True)
     )
-    return lax.scan(lambda top, chunk: (_insert(top, chunk), None), top, chunks)[0]
+    return lax.scan(lambda top, chunk: (_insert(top, chunk), None), TopExamples(*top), TopExamples(*chunks))[0]
 
 
-@jax.jit
-def merge_top_examples(a: TopExamples, b: TopExamples) -> TopExamples:
-    """The best of two buffers (of two devices, say), as if one stream had filled `a`; of the size of `a`."""
-    return update_top_examples(a, *b)
+_take_in = one_kernel_in_place(lambda *args: (_insert_each if on_cpu() else _insert_by_chunks)(*args))
 
 
 def _insert(top: TopExamples, new: TopExamples) -> TopExamples:
@@ -91,7 +120,8 @@ def _insert(top: TopExamples, new: TopExamples) -> TopExamples:
     return jax.tree.map(lambda old, values: jnp.concatenate([old, values])[source], top, new)
 
 
-def _before(a: TopExamples, b: TopExamples) -> Bool[Array, "rows columns"]:
-    """Whether example `a` comes before example `b`."""
-    lower = (a.sequence < b.sequence) | ((a.sequence == b.sequence) & (a.position < b.position))
-    return (a.activation > b.activation) | ((a.activation == b.activation) & lower)
+def _before(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+    """Whether `a` comes before `b`, each an activation, a sequence and a position, or arrays of these."""
+    (activation, sequence, position), (other_activation, other_sequence, other_position) = a, b
+    lower = (sequence < other_sequence) | ((sequence == other_sequence) & (position < other_position))
+    return (activation > other_activation) | ((activation == other_activation) & lower)

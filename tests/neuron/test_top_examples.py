@@ -6,12 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nejax.errors import UserError
-from nejax.neuron.top_examples import (
-    TopExamples,
-    empty_top_examples,
-    merge_top_examples,
-    update_top_examples,
-)
+from nejax.neuron import top_examples
+from nejax.neuron.top_examples import TopExamples, empty_top_examples, update_top_examples
 
 N_STREAM = 60
 # Many ties in the activation and in the sequence, few values, and masked entries; an example comes once.
@@ -60,19 +56,17 @@ def test_the_best_of_a_stream_in_any_order_and_any_batches(k, stream, random, si
     assert as_list(feed(empty_top_examples(k), shuffled, sizes)) == best(stream, k)
 
 
-@given(STREAMS, st.integers(1, N_STREAM - 1))
-@settings(deadline=None, derandomize=True, max_examples=50)
-def test_merging_two_buffers_is_one_stream(stream, split):
-    a, b = (feed(empty_top_examples(20), part, (16,)) for part in (stream[:split], stream[split:]))
-    assert as_list(merge_top_examples(a, b)) == best(stream, 20)
-    assert as_list(merge_top_examples(b, a)) == best(stream, 20)
-
-
-def test_merging_buffers_of_two_sizes():
-    a = feed(empty_top_examples(2), [(1.0, 0, 0), (2.0, 1, 0), (3.0, 2, 0)], (3,))
-    b = feed(empty_top_examples(4), [(2.5, 3, 0)], (1,))
-    assert as_list(merge_top_examples(a, b)) == [(3.0, 2, 0), (2.5, 3, 0)]
-    assert as_list(merge_top_examples(b, a)) == [(3.0, 2, 0), (2.5, 3, 0), (2.0, 1, 0), (-np.inf, -1, -1)]
+@given(STREAMS, st.sampled_from([1, 5, 16, 40]))
+@settings(deadline=None, derandomize=True, max_examples=30)
+def test_accelerators_keep_the_same(stream, size):
+    """What runs there, run here: chunks instead of one by one."""
+    top = tuple(empty_top_examples(20))
+    activation, sequence, position = (np.array(column) for column in zip(*stream, strict=True))
+    for start in range(0, N_STREAM, size):
+        part = slice(start, start + size)
+        columns = activation[part].astype("f4"), sequence[part].astype("i4"), position[part].astype("i4")
+        top = top_examples._insert_by_chunks(top, *map(jnp.asarray, columns))
+    assert as_list(top) == best(stream, 20)
 
 
 def test_nan_and_masked_are_never_kept():
