@@ -14,6 +14,7 @@ numbers to expect are in BUILD_NOTES.md.
 """
 
 import dataclasses
+import sys
 from typing import Any, get_args
 
 from absl import flags, logging
@@ -28,7 +29,9 @@ from nejax.pipeline.choose import CONTEXT
 from nejax.pipeline.clustering import Method
 from nejax.pipeline.devices import use_all_cores
 from nejax.pipeline.features import CHUNK_MIB, HEIGHT_QUANTILE
+from nejax.pipeline.processes import ending_with_the_others, is_first, join_processes
 from nejax.pipeline.stages import N_REFERENCE, Run, Settings
+from nejax.pipeline.stores import DamagedStore
 
 FLAGS = flags.FLAGS
 DEFAULT = Settings()
@@ -97,21 +100,41 @@ flags.DEFINE_float(
     "Cosine between the inputs of two features' central examples that must be exceeded for them to count as similar.",
 )
 flags.DEFINE_integer("seed", DEFAULT.seed, "Of the random inputs, and of the starts of k-means.")
-flags.DEFINE_integer("batch_size", 16, "Sequences a pass; does not change the result.")
+flags.DEFINE_integer("batch_size", 16, "Sequences a pass, on all devices together; does not change the result.")
+flags.DEFINE_float("checkpoint_seconds", 60.0, "Between checkpoints of the collection; does not change the result.")
+flags.DEFINE_string("coordinator", None, "Of several processes that run as one: HOST:PORT of process 0.")
+flags.DEFINE_integer("n_processes", 1, "How many processes run as one, each started with the same flags but --process.")
+flags.DEFINE_integer("process", 0, "Which of them this is, from 0.")
 flags.DEFINE_integer(
     "chunk_mib", CHUNK_MIB, "MiB for the neurons that are clustered at a time; does not change the result."
 )
 
 
 def main(argv: list[str]) -> None:
-    """Run every stage that is not done, then say what was found."""
+    """Run every stage that is not done, then say what was found; what is damaged is made anew."""
+    use_all_cores()
+    if FLAGS.coordinator or FLAGS.n_processes > 1:
+        join_processes(FLAGS.coordinator or "", FLAGS.n_processes, FLAGS.process)
+    with ending_with_the_others():
+        while True:
+            try:
+                return build()
+            except DamagedStore as error:
+                print(f"{str(error).partition('; ')[0]}: making it anew.", file=sys.stderr)
+
+
+def build() -> None:
+    """One go at it."""
     values: dict[str, Any] = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Settings)}
     values["max_sequences"] = FLAGS.max_sequences or None
     settings = Settings(**values)
-    use_all_cores()
-    run = Run(FLAGS.run, settings, batch_size=FLAGS.batch_size, chunk_mib=FLAGS.chunk_mib)
+    resources = {name: FLAGS[name].value for name in ("batch_size", "chunk_mib", "checkpoint_seconds")}
+    run = Run(FLAGS.run, settings, **resources)
     path = run.directory.path
     done = sorted(run.directory.manifest["stages"])
+    if not is_first():
+        write_atlas(run)  # its share of the work; the first process does the writing and the talking
+        return
     if run.directory.is_done("atlas"):
         print(f"Everything is done already in {path}: reusing it.")
     elif done:

@@ -19,7 +19,7 @@ from benchmarks.planted import D, K, Neurons, everything, spread
 from benchmarks.timing import Contender, Figures, product_contender, product_flops, race
 from nejax.errors import UserError
 from nejax.neuron.spectral import affinity
-from nejax.pipeline.devices import mesh_of_all, n_cores
+from nejax.pipeline.devices import AXIS, mesh_of_all, n_cores
 
 HEIGHT, RESTARTS = 0.5, 10
 N_PEER, N_SLOW_PEER = 256, 16
@@ -54,7 +54,7 @@ def _sizes(n: int, sizes: list[int], repeats: int) -> Iterator[list[Figures]]:
 
     most = max(*sizes, N_PEER)
     neurons = Neurons(n, most)
-    over = NamedSharding(mesh_of_all("neurons"), PartitionSpec("neurons"))
+    over = NamedSharding(mesh_of_all(), PartitionSpec(AXIS))
     x_all = neurons.inputs[neurons.rows]
     keys = jax.random.split(jax.random.key(0), most)
     make = spread(nejax.embedding_distances, most)

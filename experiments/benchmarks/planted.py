@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import nejax
 from benchmarks.timing import Figures
-from nejax.pipeline.devices import mesh_of_all
+from nejax.pipeline.devices import AXIS, mesh_of_all
 
 D, K, N_INPUTS, CHUNK = 768, 8, 8192, 1024
 
@@ -46,8 +46,8 @@ def spread(function: Callable, n_neurons: int) -> Callable:
 
     if n_neurons % jax.device_count():
         return jax.jit(share)
-    over = PartitionSpec("neurons")
-    mesh = mesh_of_all("neurons")
+    over = PartitionSpec(AXIS)
+    mesh = mesh_of_all()
     return jax.jit(jax.shard_map(share, mesh=mesh, in_specs=over, out_specs=over))
 
 
@@ -62,8 +62,8 @@ def everything(what: str, function: Callable, n: int, n_neurons: int) -> Figures
     """
     some = Neurons(n, CHUNK)
     before = _peak_mib()
-    mesh = mesh_of_all("neurons")
-    over = PartitionSpec("neurons")
+    mesh = mesh_of_all()
+    over = PartitionSpec(AXIS)
     inputs = jax.device_put(some.inputs, NamedSharding(mesh, PartitionSpec()))
 
     def of_chunk(inputs: jax.Array, rows: jax.Array, w: jax.Array, keys: jax.Array) -> jax.Array:

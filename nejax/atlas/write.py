@@ -16,6 +16,7 @@ from nejax.atlas.search import peak_rows, sequence_rows
 from nejax.atlas.tables import Columns, layer_tables
 from nejax.atlas.texts import TextsAt, texts_at
 from nejax.models.tokens import token_bytes
+from nejax.pipeline.processes import is_first
 from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
 from nejax.pipeline.stages import Run
 from nejax.pipeline.stores import Store, stop_on_full_disk, unpack_text
@@ -40,6 +41,9 @@ def write_atlas(run: Run) -> Path:
     """
     path = run.directory.path / FOLDER
     if run.directory.is_done(FOLDER) and path.is_dir():
+        return path
+    run.finish()
+    if not is_first():
         return path
     partial = path.with_name(f"{FOLDER}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -5,7 +5,9 @@ activation. Everything is reduced inside the layers' scan, so that no activation
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,18 +15,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from flax import nnx
-from jaxtyping import Array, Bool, Int, ScalarLike
+from jax import lax
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from nejax.errors import UserError
 from nejax.models.reading import LayerView
-from nejax.neuron.moments import Moments, merge_moments, moments_of, no_moments
+from nejax.neuron.activation_summary import ActivationSummary, summarize_activations
+from nejax.neuron.moments import Moments, merge_moments, no_moments
 from nejax.neuron.top_examples import TopExamples, empty_top_examples, update_top_examples
 from nejax.pipeline.corpus import Sequences
+from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+from nejax.pipeline.processes import as_first_says
+from nejax.pipeline.stores import Store, read_store, write_store
+
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Tokens, lengths and numbers of some sequences, see `batches`."""
 
 CHECK_EVERY = 16
-"""Batches between looks at whether everything was finite: a look waits for the device."""
+"""Batches between looks at whether everything was finite, and whether a checkpoint is due."""
 
 
 class Collection(NamedTuple):
@@ -64,61 +74,57 @@ def empty_collection(n_layers: int, d_mlp: int, keep: int) -> Collection:
     return Collection(examples, jnp.zeros(shape, jnp.int32), no_moments(*shape))
 
 
-def collect_batch(
-    collection: Collection,
-    model: nnx.Module,
-    tokens: Int[Array, "batch seq"],
-    sequence: Int[Array, " batch"],
-    can_peak: Bool[Array, "batch seq"],
-) -> tuple[Collection, Bool[Array, " n_layers"]]:
-    """Add one batch of sequences to a collection.
+def to_store(collection: Collection) -> Store:
+    """A collection as the named arrays of a store."""
+    return {**collection.examples._asdict(), "n_fired": collection.n_fired, **collection.moments._asdict()}
+
+
+def from_store(store: Store) -> Collection:
+    """The inverse of `to_store`."""
+    examples, moments = (kind(*(store[field] for field in kind._fields)) for kind in (TopExamples, Moments))
+    return Collection(examples, store["n_fired"], moments)
+
+
+Pieces = Callable[[int], Iterable[Sequences]]
+"""From a sequence's number to the sequences from it on, in order, in pieces of any size."""
+
+
+def batches(pieces: Iterable[Sequences], batch_size: int, start: int = 0) -> Iterator[Batch]:
+    """Cut pieces of a corpus into batches.
 
     Args:
-        collection: what is known so far.
-        model: see `nejax.models.reading`.
-        tokens: token ids.
-        sequence: the number of each row's sequence.
-        can_peak: from `peakable`. A row without any such position adds nothing.
+        pieces: sequences in order, the first of them number `start`.
+        batch_size: rows of every batch; in the last one, missing rows have length 0.
+        start: the number of the first sequence.
 
-    Returns:
-        The collection, and which layers' activations were finite at all positions that can be peaks.
+    Yields:
+        Tokens [batch_size, seq_len], lengths [batch_size] and numbers [batch_size] of sequences, all int32.
     """
+    waiting: list[tuple[np.ndarray, np.ndarray]] = []
+    n_waiting = 0
 
-    def read(view: LayerView) -> tuple[Array, Array, Array, Moments]:
-        activation = jnp.where(can_peak[:, :, None], view.activation, -jnp.inf)
-        position = activation.argmax(axis=1).astype(jnp.int32)
-        flat = view.activation.reshape(-1, activation.shape[-1])
-        moments = moments_of(flat, can_peak.reshape(-1))
-        return activation.max(axis=1), position, (activation > 0).sum(axis=(0, 1)), moments
+    def full(rows: list[tuple[np.ndarray, np.ndarray]]) -> Batch:
+        tokens, length = (np.concatenate(column).astype(np.int32) for column in zip(*rows, strict=True))
+        numbers = np.arange(start, start + batch_size, dtype=np.int32)
+        return fill_up(tokens, batch_size), fill_up(length, batch_size), numbers
 
-    _, (peak, position, n_fired, moments) = model(tokens, reader=read)
-    for_layers = partial(jax.vmap, in_axes=(0, 0, None, 0))
-    for_neurons = partial(jax.vmap, in_axes=(0, 1, None, 1))
-    update = for_layers(for_neurons(update_top_examples))
-    return Collection(
-        examples=update(collection.examples, peak, sequence, position),
-        n_fired=collection.n_fired + n_fired,
-        moments=merge_moments(collection.moments, moments),
-    ), jnp.isfinite(moments.mean).all(axis=1)
-
-
-def batches(
-    sequences: Sequences, batch_size: int, start: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Tokens, lengths and numbers of the sequences, always `batch_size` rows; missing rows have length 0."""
-    n, seq_len = sequences.tokens.shape
-    for first in range(start, n, batch_size):
-        last = min(first + batch_size, n)
-        tokens = np.zeros((batch_size, seq_len), np.int32)
-        length = np.zeros(batch_size, np.int32)
-        tokens[: last - first] = sequences.tokens[first:last]
-        length[: last - first] = sequences.length[first:last]
-        yield tokens, length, np.arange(first, first + batch_size, dtype=np.int32)
+    for piece in pieces:
+        first = 0
+        while first < len(piece.length):
+            last = first + batch_size - n_waiting
+            waiting.append((piece.tokens[first:last], piece.length[first:last]))
+            n_waiting += len(waiting[-1][1])
+            first = last
+            if n_waiting == batch_size:
+                yield full(waiting)
+                waiting, n_waiting, start = [], 0, start + batch_size
+    if waiting:
+        yield full(waiting)
 
 
 def collect(
     model: Any,
-    sequences: Sequences,
+    sequences: Pieces,
     *,
     keep: int,
     special: np.ndarray,
@@ -126,9 +132,14 @@ def collect(
     batch_size: int,
     progress: Callable[[int], object] = lambda n_tokens: None,
     checkpoints: Path | None = None,
-    checkpoint_every: int = 200,
+    checkpoint_seconds: float = 60.0,
 ) -> Collection:
-    """Stream all sequences through the model.
+    """Stream all sequences through the model, spread over all devices.
+
+    Sequences are spread over the devices for the pass of the model, and neurons to keep their best examples: what is
+    known is held once, however many devices there are. Equal activations are settled by the lower sequence number, then
+    the lower position, so that neither batches nor devices change what is found, beyond the rounding of products of
+    other shapes.
 
     Args:
         model: see `nejax.models.reading`.
@@ -136,52 +147,107 @@ def collect(
         keep: K, how many examples each neuron keeps.
         special: token ids that are never a peak.
         first_position: the first position that may be a peak.
-        batch_size: sequences a pass; does not change the result beyond rounding.
-        progress: called with the number of tokens of each batch.
-        checkpoints: folder from which an interrupted collection goes on, and where it saves itself.
-        checkpoint_every: batches between checkpoints.
+        batch_size: sequences a pass, on all devices together; filled up to a multiple of their number.
+        progress: called with the number of tokens of each batch; first with those that a checkpoint spares.
+        checkpoints: folder from which an interrupted collection goes on, and where it saves itself. Left for the caller
+            to remove when the result is safe.
+        checkpoint_seconds: between checkpoints, at least; does not change the result.
 
     Returns:
         The collection, as NumPy arrays.
 
     Raises:
-        UserError: an activation is not finite (names the layers), or a checkpoint is damaged.
+        UserError: an activation is not finite (names the layers), or there is no sequence.
     """
     n_layers, _, d_mlp = model.input_weights().shape
     graph, state = nnx.split(model)
-    carry = empty_collection(n_layers, d_mlp, keep), jnp.ones(n_layers, bool)
-    n_sequences = len(sequences.tokens)
-    with _Checkpoints(checkpoints) as saved:
-        before, carry = saved.restore(carry)
-        progress(int(sequences.length[:before].sum()))
-        for i, batch in enumerate(batches(sequences, batch_size, before), start=1):
-            done = min(before + i * batch_size, n_sequences)
-            carry = _step(carry, state, *batch, special, first_position, graph=graph)
-            if i % CHECK_EVERY == 0 or done == n_sequences:
-                _refuse_non_finite(np.asarray(carry[1]))
-            progress(int(batch[1].sum()))
-            if i % checkpoint_every == 0:
-                saved.save(done, carry)
-    return jax.tree.map(np.asarray, carry[0])
+    state, batch_size = place(state), up_to_devices(batch_size)
+    settings = place((np.asarray(special, np.int32), np.int32(first_position)))
+    saved = _Checkpoints(checkpoints, checkpoint_seconds)
+    done, n_tokens, before = saved.latest() or (0, 0, empty_collection(n_layers, d_mlp, keep))
+    carry = _spread(before), place(np.ones(n_layers, bool))
+    progress(n_tokens)
+    with jax.transfer_guard("disallow"):  # nothing moves between host and device but what is said to
+        for i, batch in enumerate(batches(sequences(done), batch_size, done), start=1):
+            carry = _step(carry, state, place(batch, AXIS), *settings, graph=graph)
+            done, n_new = done + int((batch[1] > 0).sum()), int(batch[1].sum())
+            n_tokens += n_new
+            if i % CHECK_EVERY == 0:  # a look waits for the device
+                _refuse_non_finite(fetch(carry[1]))
+                if saved.due():
+                    saved.save(done, n_tokens, _whole(carry[0], d_mlp))
+            progress(n_new)
+        _refuse_non_finite(fetch(carry[1]))
+        return _whole(carry[0], d_mlp)
+
+
+def _spread(collection: Collection) -> Collection:
+    """Put a collection on the devices, the neurons spread; dead ones fill up the last."""
+    n_neurons = up_to_devices(collection.n_fired.shape[1])
+    filled = jax.tree.map(lambda x: fill_up(np.asarray(x), n_neurons, axis=1), collection)
+    return place(filled, None, AXIS)
+
+
+def _whole(collection: Collection, d_mlp: int) -> Collection:
+    return jax.tree.map(lambda x: x[:, :d_mlp], fetch(collection))
+
+
+Carry = tuple[Collection, Bool[Array, " n_layers"]]
+"""What is known so far, and which layers' activations were finite."""
 
 
 @partial(jax.jit, static_argnames="graph", donate_argnames="carry")
-def _step(
-    carry: tuple[Collection, Bool[Array, " n_layers"]],
-    state: Any,
-    tokens: Int[Array, "batch seq"],
-    length: Int[Array, " batch"],
-    sequence: Int[Array, " batch"],
-    special: Int[Array, " n_special"],
-    first_position: ScalarLike,
-    *,
-    graph: Any,
-) -> tuple[Collection, Bool[Array, " n_layers"]]:
-    """Add a batch to the collection, and to which layers were finite so far."""
+def _step(carry: Carry, state: Any, batch: Any, special: Array, first_position: Array, *, graph: Any) -> Carry:
+    """Add a batch to the collection."""
     collection, finite = carry
+    tokens, length, sequence = batch
     can_peak = peakable(tokens, length, special, first_position)
-    collection, now = collect_batch(collection, nnx.merge(graph, state), tokens, sequence, can_peak)
-    return collection, finite & now
+    mesh, everywhere, rows = mesh_of_all(), PartitionSpec(), PartitionSpec(AXIS)
+
+    def run(state: Any, tokens: Array, can_peak: Array) -> tuple[Array, Array, tuple[Array, Moments]]:
+        def read(view: LayerView) -> ActivationSummary:
+            return summarize_activations(view.activation, can_peak)
+
+        found = nnx.merge(graph, state)(tokens, reader=read)[1]
+        return found.peak, found.position, jax.tree.map(lambda x: x[None], (found.n_fired, found.moments))
+
+    of_rows = PartitionSpec(None, AXIS)
+    spread_rows = jax.shard_map(run, mesh=mesh, in_specs=(everywhere, rows, rows), out_specs=(of_rows, of_rows, rows))
+    peak, position, counts = spread_rows(state, tokens, can_peak)
+
+    # From here on each device has some of the neurons, and all rows.
+    missing = collection.n_fired.shape[1] - peak.shape[2]
+    counts = jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, missing))), counts)
+    peak, position = (jnp.pad(x, ((0, 0), (0, 0), (0, missing))) for x in (peak, position))
+    neurons, of_neurons = PartitionSpec(None, AXIS), PartitionSpec(None, None, AXIS)
+    spread_neurons = jax.shard_map(
+        _add,
+        mesh=mesh,
+        in_specs=(neurons, of_neurons, of_neurons, everywhere, of_neurons),
+        out_specs=neurons,
+    )
+    collection = spread_neurons(collection, peak, position, sequence, counts)
+    return collection, finite & jnp.isfinite(collection.moments.mean).all(axis=1)
+
+
+def _add(
+    collection: Collection,
+    peak: Float[Array, "n_layers batch neurons"],
+    position: Int[Array, "n_layers batch neurons"],
+    sequence: Int[Array, " batch"],
+    counts: tuple[Int[Array, "parts n_layers neurons"], Moments],
+) -> Collection:
+    """Add what a batch has of some neurons."""
+    n_layers, _, n_neurons = peak.shape
+    by_neuron = [x.swapaxes(1, 2).reshape(n_layers * n_neurons, -1) for x in (peak, position)]
+    buffers = jax.tree.map(lambda x: x.reshape(n_layers * n_neurons, -1), collection.examples)
+    buffers = jax.vmap(update_top_examples, (0, 0, None, 0))(buffers, by_neuron[0], sequence, by_neuron[1])
+    n_fired, moments = counts
+    return Collection(
+        examples=jax.tree.map(lambda x: x.reshape(n_layers, n_neurons, -1), buffers),
+        n_fired=collection.n_fired + n_fired.sum(axis=0),
+        moments=lax.scan(lambda all_, part: (merge_moments(all_, part), None), collection.moments, moments)[0],
+    )
 
 
 def _refuse_non_finite(finite: np.ndarray) -> None:
@@ -194,42 +260,36 @@ def _refuse_non_finite(finite: np.ndarray) -> None:
 
 
 class _Checkpoints:
-    """The state of an unfinished collection on disk, by how many sequences it has seen; with no folder, none is kept.
+    """The state of an unfinished collection on disk, by how many sequences it has seen. Without a folder: none."""
 
-    What is being written when the collection stops is written to its end; when the collection is whole, all goes.
-    """
+    def __init__(self, folder: Path | None, seconds: float):
+        self.folder, self.seconds, self.saved_at = folder, seconds, time.monotonic()
 
-    def __init__(self, folder: Path | None):
-        self.folder = folder
-        self.manager = None
-        if folder:
-            options = ocp.CheckpointManagerOptions(max_to_keep=2)
-            self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
+    def latest(self) -> tuple[int, int, Collection] | None:
+        """Sequences and tokens behind the latest checkpoint that is whole, and their state. A damaged one is named."""
+        for path in reversed(self._all()):
+            try:
+                store = read_store(path)
+            except ValueError as error:
+                print(f"the checkpoint {path} is damaged ({error}); going on from the one before", file=sys.stderr)
+            else:
+                return int(path.name), int(store.pop("n_tokens")), from_store(store)
+        return None
 
-    def restore(self, carry: Any) -> tuple[int, Any]:
-        """Sequences behind the latest checkpoint, and their state; 0 and the given state if there is none."""
-        latest = self.manager.latest_step() if self.manager else None
-        if self.manager is None or latest is None:
-            return 0, carry
-        try:
-            # As NumPy arrays: arrays that Orbax puts on a device are bound to it, and compile the step anew.
-            template = ocp.args.StandardRestore(jax.tree.map(np.asarray, carry))
-            return latest, self.manager.restore(latest, args=template)
-        except Exception as error:  # Orbax passes on what each of its parts happens to raise
-            raise UserError(
-                f"the checkpoint {latest} in {self.folder} is damaged ({type(error).__name__}); "
-                "delete that folder and run again"
-            ) from error
+    def due(self) -> bool:
+        """Whether it is time for another; the first process says so for all."""
+        late = self.folder is not None and time.monotonic() - self.saved_at >= self.seconds
+        return bool(as_first_says(late))
 
-    def save(self, n_sequences: int, carry: Any) -> None:
-        if self.manager:
-            self.manager.save(n_sequences, args=ocp.args.StandardSave(carry))
+    def save(self, n_sequences: int, n_tokens: int, collection: Collection) -> None:
+        """Write a checkpoint, and keep the one before it."""
+        assert self.folder
+        path = self.folder / f"{n_sequences:012d}"
+        write_store(path, {**to_store(collection), "n_tokens": np.int64(n_tokens)})
+        for old in self._all()[:-2]:
+            shutil.rmtree(old, ignore_errors=True)
+        self.saved_at = time.monotonic()
 
-    def __enter__(self) -> "_Checkpoints":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.manager and self.folder:
-            self.manager.close()
-            if kind is None:
-                shutil.rmtree(self.folder)
+    def _all(self) -> list[Path]:
+        there = self.folder.iterdir() if self.folder and self.folder.is_dir() else ()
+        return sorted(path for path in there if path.name.isdigit())

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from nejax.errors import UserError
 from nejax.neuron.average_linkage import Linkage, average_linkage
@@ -18,7 +18,7 @@ from nejax.neuron.embeddings import embedding_distances
 from nejax.neuron.polysemanticity import Polysemanticity, polysemanticity
 from nejax.neuron.quality import silhouette
 from nejax.pipeline.clustering import Clustering
-from nejax.pipeline.devices import mesh_of_all
+from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
 
 HEIGHT_QUANTILE = 0.05
 """The calibrated height is this quantile of the distances between random inputs seen through the neuron's weights."""
@@ -160,17 +160,17 @@ class LayerClusterer:
         if chunk_mib < 1:
             raise UserError(f"--chunk_mib={chunk_mib}: expected at least 1")
         self.n_inputs, self.key = n_inputs, jax.random.key(seed)
-        mesh = mesh_of_all("neurons")
+        mesh = mesh_of_all()
         # Accelerators hold the matrices of a whole chunk at once; a CPU those of a few neurons, and their results.
         per_neuron = 4 * n_examples * (3 * d_model + 4 * n_examples)
         side_by_side = max(1, chunk_mib * 2**20 // per_neuron // mesh.size)
         self.chunk = min(1024, side_by_side) * mesh.size
-        everywhere, spread = PartitionSpec(), PartitionSpec("neurons")
+        everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
         self._split = jax.jit(
             jax.shard_map(
                 partial(_split_neurons, clustering=clustering),
                 mesh=mesh,
-                in_specs=(everywhere, everywhere, spread, spread, spread),
+                in_specs=(*[everywhere] * 3, *[spread] * 3),
                 out_specs=spread,
             )
         )
@@ -192,23 +192,19 @@ class LayerClusterer:
             and the directions of the features there are: [n_features, d_model] float32, neuron by neuron.
         """
         n_neurons = len(input_of)
-        padded = jnp.asarray(np.pad(inputs, ((0, self.n_inputs - len(inputs)), (0, 0))))
-        w = jnp.asarray(w_in, jnp.float32).T
-        of_layer = jax.random.fold_in(self.key, layer)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(of_layer, jnp.arange(n_neurons))
-        n_devices = jax.device_count()
+        w = np.asarray(w_in).astype(np.float32).T
+        of_layer = jax.random.key_data(jax.random.fold_in(self.key, layer))
+        for_all = place((fill_up(inputs, self.n_inputs), reference, of_layer))
         n_chunks = -(-n_neurons // self.chunk)
         # chunks of about one size need the fewest rows to fill the last one up
-        size = -(-n_neurons // (n_chunks * n_devices)) * n_devices
+        size = up_to_devices(-(-n_neurons // n_chunks))
         parts, directions = [], []
         for start in range(0, n_neurons, size):
             stop = min(start + size, n_neurons)
-            missing = size - (stop - start)
-            rows = jnp.asarray(np.pad(input_of[start:stop], ((0, missing), (0, 0)), constant_values=-1))
-            w_rows = jnp.pad(w[start:stop], ((0, missing), (0, 0)))
-            key_rows = keys[jnp.minimum(jnp.arange(start, start + size), n_neurons - 1)]
-            found = self._split(padded, jnp.asarray(reference), rows, w_rows, key_rows)
-            found = jax.tree.map(lambda leaf: np.asarray(leaf)[: stop - start], found)  # noqa: B023
+            number = np.minimum(np.arange(start, start + size, dtype=np.int32), n_neurons - 1)
+            of_neurons = fill_up(input_of[start:stop], size, -1), fill_up(w[start:stop], size), number
+            found = fetch(self._split(*for_all, *place(of_neurons, AXIS)))
+            found = jax.tree.map(lambda leaf: leaf[: stop - start], found)  # noqa: B023
             directions.append(found.directions[found.central >= 0])
             parts.append(found._replace(directions=found.directions[:, :0, :0]))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), np.concatenate(directions)
@@ -217,13 +213,15 @@ class LayerClusterer:
 def _split_neurons(
     inputs: Float[Array, "n_inputs d_model"],
     reference: Float[Array, "n_reference d_model"],
+    of_layer: UInt32[Array, " key"],
     rows: Int[Array, "chunk n_examples"],
     w: Float[Array, "chunk d_model"],
-    keys: Key[Array, " chunk"],
+    number: Int[Array, " chunk"],
     *,
     clustering: Clustering,
 ) -> Clustered:
-    """Split some neurons, each with its own rows of the inputs and its own weights."""
+    """Split some neurons, each with its own rows of the inputs, its own weights, and its own random key."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.wrap_key_data(of_layer), number)
 
     def split(neuron: tuple[Array, Array, Array]) -> Clustered:
         rows, w, key = neuron

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from nejax.models.reading import LayerView
 from nejax.pipeline.corpus import Sequences
+from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
 
 N_BINS = 40
 """Equal bins of a histogram."""
@@ -78,22 +80,24 @@ def activation_histograms(
         The histograms.
     """
     graph, state = nnx.split(model)
+    state, batch_size = place(state), up_to_devices(batch_size)
 
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches() -> Iterator[Any]:
         for start in range(0, len(sample), batch_size):
             group = sample[start : start + batch_size]
-            missing = ((0, batch_size - len(group)), (0, 0))
-            yield np.pad(sequences.tokens[group].astype(np.int32), missing), np.pad(can_peak[group], missing)
+            rows = sequences.tokens[group].astype(np.int32), can_peak[group]
+            yield place([fill_up(values, batch_size) for values in rows], AXIS)
             progress(int(sequences.length[group].sum()))
 
     lowest = highest.astype(np.float32)
     for tokens, counted in batches():
-        lowest = np.minimum(lowest, _lowest(state, tokens, counted, graph=graph))
+        lowest = np.minimum(lowest, fetch(_lowest(state, tokens, counted, graph=graph)))
     edges = np.linspace(np.float64(lowest), np.float64(highest), N_BINS + 1, axis=1).astype(np.float32)
+    inner_edges = place(edges[:, 1:-1])
     reached = np.zeros((len(highest), N_BINS + 1, highest.shape[1]), np.uint32)
     reached[:, 0] = n_tokens = int(can_peak[sample].sum())
     for tokens, counted in batches():
-        reached[:, 1:-1] += np.asarray(_reached(state, tokens, counted, edges[:, 1:-1], graph=graph))
+        reached[:, 1:-1] += fetch(_reached(state, tokens, counted, inner_edges, graph=graph))
     counts = (reached[:, :-1] - reached[:, 1:]).swapaxes(1, 2)
     return Histograms(np.ascontiguousarray(counts), lowest, n_tokens)
 
@@ -104,10 +108,13 @@ def _lowest(
 ) -> Float[Array, "n_layers d_mlp"]:
     """The lowest activation of every neuron at the tokens that count; infinity if none does."""
 
-    def read(view: LayerView) -> Array:
-        return jnp.where(counted[:, :, None], view.activation, jnp.inf).min(axis=(0, 1))
+    def on_device(state: Any, tokens: Array, counted: Array) -> Array:
+        def read(view: LayerView) -> Array:
+            return jnp.where(counted[:, :, None], view.activation, jnp.inf).min(axis=(0, 1))
 
-    return nnx.merge(graph, state)(tokens, reader=read)[1]
+        return nnx.merge(graph, state)(tokens, reader=read)[1][None]
+
+    return _on_devices(on_device, 2)(state, tokens, counted).min(axis=0)
 
 
 @partial(jax.jit, static_argnames="graph")
@@ -121,14 +128,25 @@ def _reached(
 ) -> UInt[Array, "n_layers n_edges d_mlp"]:
     """At how many of the tokens that count every neuron's activation is at least each edge."""
 
-    def read(view: LayerView) -> Array:
-        activation = jnp.where(counted[:, :, None], view.activation, -jnp.inf)
-        edge = edges[view.layer]
+    def on_device(state: Any, tokens: Array, counted: Array, edges: Array) -> Array:
+        def read(view: LayerView) -> Array:
+            activation = jnp.where(counted[:, :, None], view.activation, -jnp.inf)
+            edge = edges[view.layer]
 
-        # A sequence at a time: neither a scatter, which is slow on CPU, nor all comparisons at once in memory.
-        def add(reached: Array, row: Float[Array, "seq d_mlp"]) -> tuple[Array, None]:
-            return reached + (row[:, None, :] >= edge).sum(axis=0, dtype=jnp.uint32), None
+            # A sequence at a time: neither a scatter, which is slow on CPU, nor all comparisons at once in memory.
+            def add(reached: Array, row: Float[Array, "seq d_mlp"]) -> tuple[Array, None]:
+                return reached + (row[:, None, :] >= edge).sum(axis=0, dtype=jnp.uint32), None
 
-        return lax.scan(add, jnp.zeros(edge.shape, jnp.uint32), activation)[0]
+            none = (edge + activation[0, 0] > jnp.inf).astype(jnp.uint32)  # varies over devices as the sums do
+            return lax.scan(add, none, activation)[0]
 
-    return nnx.merge(graph, state)(tokens, reader=read)[1]
+        return nnx.merge(graph, state)(tokens, reader=read)[1][None]
+
+    return _on_devices(on_device, 2, 1)(state, tokens, counted, edges).sum(axis=0, dtype=jnp.uint32)
+
+
+def _on_devices(function: Callable[..., Array], n_spread: int, n_shared: int = 0) -> Callable[..., Array]:
+    """The first argument is the same on all devices, then come spread ones, then shared ones; the result is spread."""
+    everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
+    in_specs = (everywhere, *[spread] * n_spread, *[everywhere] * n_shared)
+    return jax.shard_map(function, mesh=mesh_of_all(), in_specs=in_specs, out_specs=spread)

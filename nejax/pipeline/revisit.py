@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from nejax.models.reading import LayerView
 from nejax.pipeline.choose import Chosen
 from nejax.pipeline.corpus import Sequences
+from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
 
 WINDOW_BEFORE, WINDOW_AFTER = 30, 10
 """How many tokens before and after the peak an example's activations are kept for."""
@@ -69,7 +71,7 @@ def revisit(
         sequences: the corpus.
         chosen: the examples.
         reference: [n_reference, 2], (sequence, position) pairs.
-        batch_size: sequences a pass.
+        batch_size: sequences a pass, on all devices together; filled up to a multiple of their number.
         progress: called with the number of tokens of each batch.
 
     Returns:
@@ -79,18 +81,21 @@ def revisit(
     seq_len = sequences.tokens.shape[1]
     layers = [_LayerPlan(chosen, layer, reference, seq_len) for layer in range(n_layers)]
     needed = np.unique(np.concatenate([plan.input_key // seq_len for plan in layers]))
-    groups = [needed[i : i + batch_size] for i in range(0, len(needed), batch_size)]
+    batch_size = up_to_devices(batch_size)
+    n_rows = batch_size // jax.device_count()
+    groups = [needed[i : i + n_rows] for i in range(0, len(needed), n_rows)]
     ranges = [[(plan.inputs_in(g, seq_len), plan.examples_in(g)) for plan in layers] for g in groups]
     n_inputs = max((r.stop - r.start for g in ranges for r, _ in g), default=0)
     n_examples = max((e.stop - e.start for g in ranges for _, e in g), default=0)
 
     graph, state = nnx.split(model)
-
+    state = place(state)
     inputs = [np.zeros((len(plan.input_key), d_model), np.float32) for plan in layers]
     window = np.full((*chosen.sequence.shape, WINDOW_BEFORE + 1 + WINDOW_AFTER), np.nan, np.float16)
-    for group, in_layers in zip(groups, ranges, strict=True):
-        tokens = np.zeros((batch_size, seq_len), np.int32)
-        tokens[: len(group)] = sequences.tokens[group]
+
+    def to_read(group: np.ndarray, in_layers: list[tuple[slice, slice]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What one device gets: tokens, and where in them its inputs and examples are."""
+        tokens = fill_up(sequences.tokens[group].astype(np.int32), n_rows)
         row_of = partial(np.searchsorted, group)
         inputs_at = np.zeros((n_layers, n_inputs, 2), np.int32)
         examples_at = np.zeros((n_layers, n_examples, 3), np.int32)
@@ -101,12 +106,21 @@ def revisit(
             examples_at[layer, : len(example), 0] = row_of(plan.sequence[exs])
             examples_at[layer, : len(example), 1] = example // chosen.sequence.shape[2]
             examples_at[layer, : len(example), 2] = plan.position[exs]
-        found_inputs, found_windows = map(np.asarray, _visit(state, tokens, inputs_at, examples_at, graph=graph))
-        for layer, (plan, (ins, exs)) in enumerate(zip(layers, in_layers, strict=True)):
-            inputs[layer][ins] = found_inputs[layer, : ins.stop - ins.start]
-            flat = window[layer].reshape(-1, window.shape[-1])
-            flat[plan.example[exs]] = found_windows[layer, : exs.stop - exs.start]
-        progress(int(sequences.length[group].sum()))
+        return tokens, inputs_at, examples_at
+
+    n_devices = jax.device_count()
+    for first in range(0, len(groups), n_devices):
+        here = slice(first, first + n_devices)
+        parts = [to_read(*both) for both in zip(groups[here], ranges[here], strict=True)]
+        rows = [fill_up(np.stack(column), n_devices) for column in zip(*parts, strict=True)]
+        found = fetch(_visit(state, *place(rows, AXIS), graph=graph))
+        for device, in_layers in enumerate(ranges[here]):
+            found_inputs, found_windows = (part[device] for part in found)
+            for layer, (plan, (ins, exs)) in enumerate(zip(layers, in_layers, strict=True)):
+                inputs[layer][ins] = found_inputs[layer, : ins.stop - ins.start]
+                flat = window[layer].reshape(-1, window.shape[-1])
+                flat[plan.example[exs]] = found_windows[layer, : exs.stop - exs.start]
+            progress(int(sequences.length[groups[first + device]].sum()))
     _blank_outside(window, chosen, sequences)
     return Revisited(
         inputs=inputs,
@@ -119,23 +133,31 @@ def revisit(
 @partial(jax.jit, static_argnames="graph")
 def _visit(
     state: Any,
-    tokens: Int[Array, "batch seq"],
-    inputs_at: Int[Array, "n_layers n_inputs 2"],
-    examples_at: Int[Array, "n_layers n_examples 3"],
+    tokens: Int[Array, "n_devices rows seq"],
+    inputs_at: Int[Array, "n_devices n_layers n_inputs 2"],
+    examples_at: Int[Array, "n_devices n_layers n_examples 3"],
     *,
     graph: Any,
-) -> tuple[Float[Array, "n_layers n_inputs d_model"], Float[Array, "n_layers n_examples window"]]:
-    """The inputs at (row, position)s of the batch, and the activations around (row, neuron, position)s."""
+) -> tuple[Float[Array, "n_devices n_layers n_inputs d_model"], Float[Array, "n_devices n_layers n_examples window"]]:
+    """On each device, the inputs at its (row, position)s, and the activations around its (row, neuron, position)s."""
     offsets = jnp.arange(-WINDOW_BEFORE, WINDOW_AFTER + 1)
 
-    def read(view: LayerView) -> tuple[Array, Array]:
-        at = inputs_at[view.layer]
-        row, neuron, position = examples_at[view.layer].T
-        around = jnp.clip(position[:, None] + offsets, 0, tokens.shape[1] - 1)
-        window = view.activation[row[:, None], around, neuron[:, None]]
-        return view.mlp_input[at[:, 0], at[:, 1]].astype(jnp.float32), window.astype(jnp.float16)
+    def on_device(state: Any, tokens: Array, inputs_at: Array, examples_at: Array) -> tuple[Array, Array]:
+        def read(view: LayerView) -> tuple[Array, Array]:
+            at = inputs_at[0, view.layer]
+            row, neuron, position = examples_at[0, view.layer].T
+            around = jnp.clip(position[:, None] + offsets, 0, tokens.shape[2] - 1)
+            window = view.activation[row[:, None], around, neuron[:, None]]
+            return view.mlp_input[at[:, 0], at[:, 1]].astype(jnp.float32), window.astype(jnp.float16)
 
-    return nnx.merge(graph, state)(tokens, reader=read)[1]
+        found = nnx.merge(graph, state)(tokens[0], reader=read)[1]
+        return jax.tree.map(lambda x: x[None], found)
+
+    everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
+    in_specs = (everywhere, spread, spread, spread)
+    return jax.shard_map(on_device, mesh=mesh_of_all(), in_specs=in_specs, out_specs=spread)(
+        state, tokens, inputs_at, examples_at
+    )
 
 
 class _LayerPlan:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from nejax.errors import UserError
 from nejax.neuron.embeddings import unit_rows
-from nejax.pipeline.devices import mesh_of_all
+from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place
 
 N_ROWS, N_COLUMNS, GROUP = 1024, 32768, 32
 """Features that are compared at a time, on all devices together, and with how many others: 128 MiB of cosines.
@@ -64,19 +64,20 @@ def similar_features(
         UserError: an input is not finite.
     """
     n = len(inputs)
-    mesh = mesh_of_all("features")
+    mesh = mesh_of_all()
     n_rows, n_columns = _even_block(n, N_ROWS, mesh.size), _even_block(n, N_COLUMNS, GROUP)
     best = np.full((n, k), -np.inf, np.float32), np.full((n, k), -1, np.int32)
     for first in range(0, n, n_columns):
         last = min(first + n_columns, n)
-        others = _unit(_padded(inputs[first:last], n_columns)), _padded(neuron[first:last], n_columns)
-        if not jnp.isfinite(others[0]).all():
+        block = fill_up(inputs[first:last], n_columns), fill_up(neuron[first:last], n_columns)
+        others = (_unit(place(block[0])), *place((block[1], np.int32(first), np.int32(last), np.float32(threshold))))
+        if not np.isfinite(block[0]).all():
             raise UserError("the inputs of central examples are not all finite; check the model's weights")
         for start in range(0, n, n_rows):
             rows = slice(start, min(start + n_rows, n))
-            mine = [_padded(values[rows], n_rows) for values in (*best, inputs, neuron)]
-            for values, merged in zip(best, _merge_on(mesh)(*mine, *others, first, last, threshold), strict=True):
-                values[rows] = np.asarray(merged)[: rows.stop - start]
+            mine = place([fill_up(values[rows], n_rows) for values in (*best, inputs, neuron)], AXIS)
+            for values, merged in zip(best, fetch(_merge_on(mesh)(*mine, *others)), strict=True):
+                values[rows] = merged[: rows.stop - start]
             progress((rows.stop - start) * (last - first))
     similarity, feature = best
     is_there = similarity > -np.inf
@@ -126,7 +127,3 @@ def _even_block(n: int, most: int, multiple: int) -> int:
     """The size, a multiple, of the fewest blocks of about `most` that hold `n`: the last is hardly filled up."""
     n_blocks = max(1, -(-n // most))
     return max(1, -(-n // (n_blocks * multiple))) * multiple
-
-
-def _padded(rows: np.ndarray, n: int) -> np.ndarray:
-    return np.pad(rows, ((0, n - len(rows)),) + ((0, 0),) * (rows.ndim - 1))

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -18,18 +19,21 @@ from tqdm import tqdm
 
 from nejax.errors import UserError
 from nejax.models.loading import LoadedModel, load_model
-from nejax.neuron.moments import Moments
 from nejax.neuron.top_examples import TopExamples
 from nejax.pipeline.choose import Selection, choose_examples
 from nejax.pipeline.clustering import Clustering, Method
-from nejax.pipeline.collect import Collection, collect, peakable
+from nejax.pipeline.collect import Collection, collect, from_store, peakable, to_store
 from nejax.pipeline.corpus import Sequences, make_sequences
 from nejax.pipeline.documents import open_corpus
 from nejax.pipeline.features import CHUNK_MIB, LayerClusterer
 from nejax.pipeline.histogram import activation_histograms, sample_sequences
+from nejax.pipeline.processes import first_then_all, is_first
 from nejax.pipeline.revisit import random_positions, revisit
 from nejax.pipeline.similar import similar_features
 from nejax.pipeline.stores import RunDirectory, Store, pack_text, stop_on_full_disk
+
+COLLECT_PARTIAL = "collect.partial"
+"""The folder of an unfinished collection's checkpoints."""
 
 N_REFERENCE = 64
 """Random positions whose inputs calibrate the cut height: 2,016 pairs."""
@@ -120,6 +124,7 @@ class Run:
         settings: checked before anything is written.
         batch_size: sequences a pass; does not change the result beyond rounding.
         chunk_mib: memory, in MiB, for the neurons that are clustered at a time; does not change the result.
+        checkpoint_seconds: between checkpoints of an unfinished collection, at least; does not change the result.
         quiet: show no progress bars.
     """
 
@@ -130,6 +135,7 @@ class Run:
         *,
         batch_size: int = 16,
         chunk_mib: int = CHUNK_MIB,
+        checkpoint_seconds: float = 60.0,
         quiet: bool = False,
     ):
         settings.check()
@@ -137,6 +143,7 @@ class Run:
             if value < 1:
                 raise UserError(f"--{name}={value}: expected at least 1")
         self.settings, self.batch_size, self.chunk_mib, self.quiet = settings, batch_size, chunk_mib, quiet
+        self.checkpoint_seconds = checkpoint_seconds
         self.directory = RunDirectory(directory, dataclasses.asdict(settings))
 
     @functools.cached_property
@@ -158,11 +165,16 @@ class Run:
 
     def tokens(self) -> Store:
         """Documents cut into sequences: `tokens`, `length`, `document`, `offset`, and the documents' names, packed."""
-        return self.directory.stage("tokens", self._tokens)
+        if not self.directory.is_done("tokens"):
+            first_then_all(lambda: self._cut_tokens() if is_first() else self.directory.refresh())
+        return self.directory.load("tokens")
 
     def collect(self) -> Store:
         """Every neuron's best K examples, firing count and moments of its activation."""
-        return self.directory.stage("collect", self._collect)
+        store = self.directory.stage("collect", self._collect)
+        if is_first():  # only now is the result safe
+            shutil.rmtree(self.directory.path / COLLECT_PARTIAL, ignore_errors=True)
+        return store
 
     def inputs(self) -> Store:
         """The chosen examples, which of its layer's distinct inputs each has, and the activations around its peak.
@@ -195,6 +207,9 @@ class Run:
         inputs, neuron = self._central_inputs()  # before the clock of this stage starts
         return self.directory.stage("similar", lambda: self._similar(inputs, neuron))
 
+    def _cut_tokens(self) -> None:
+        self.directory.stage("tokens", self._tokens)
+
     def _tokens(self) -> tuple[Store, dict[str, Any]]:
         s = self.settings
         corpus = open_corpus(s.corpus, text_field=s.text_field, split=s.split)
@@ -214,16 +229,16 @@ class Run:
         ):
             found = collect(
                 self.loaded.model,
-                sequences,
+                lambda start: [Sequences(*(field[start:] for field in sequences))],
                 keep=s.keep,
                 special=self.special_tokens(),
                 first_position=s.first_position,
                 batch_size=self.batch_size,
                 progress=advance,
-                checkpoints=self.directory.path / "collect.partial",
+                checkpoints=self.directory.path / COLLECT_PARTIAL,
+                checkpoint_seconds=self.checkpoint_seconds,
             )
-        store = {**found.examples._asdict(), "n_fired": found.n_fired, **found.moments._asdict()}
-        return store, {"peakable_tokens": int(self._can_peak(sequences).sum())}
+        return to_store(found), {"peakable_tokens": int(self._can_peak(sequences).sum())}
 
     def _inputs(self) -> tuple[Store, dict[str, Any]]:
         s, sequences = self.settings, self.sequences()
@@ -330,6 +345,13 @@ class Run:
     def _input_weights(self) -> np.ndarray:
         return np.asarray(self.loaded.model.input_weights())
 
+    def finish(self) -> None:
+        """Run every stage that is not done."""
+        for _ in self.features():
+            pass
+        if self.settings.similar and not self.directory.is_done("similar"):
+            self.similar()
+
     def sequences(self) -> Sequences:
         """The sequences of the tokens stage."""
         store = self.tokens()
@@ -337,12 +359,7 @@ class Run:
 
     def collection(self) -> Collection:
         """What the collect stage found."""
-        store = self.collect()
-        return Collection(
-            TopExamples(*(store[field] for field in TopExamples._fields)),
-            store["n_fired"],
-            Moments(*(store[field] for field in Moments._fields)),
-        )
+        return from_store(self.collect())
 
     def special_tokens(self) -> np.ndarray:
         """Ids of the tokens that are never a peak."""
@@ -358,7 +375,7 @@ class Run:
         self, stage: str, total: int | None, unit: str, *, hidden: bool = False
     ) -> Iterator[Callable[[int], object]]:
         """A progress bar with a rate and the time left."""
-        disable = self.quiet or hidden
+        disable = self.quiet or hidden or not is_first()
         with tqdm(total=total, desc=f"{stage:>8}", unit=f" {unit}", unit_scale=True, disable=disable) as bar:
             yield bar.update
 

@@ -2,12 +2,16 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import sys
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,19 +21,25 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from nejax.errors import UserError
+from nejax.pipeline.processes import first_then_all, is_first
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of a run directory."""
 
 Store = dict[str, Any]
 """What one stage leaves to the next: named NumPy arrays."""
 
 
+class DamagedStore(UserError):
+    """A store that is not what was written. Its stage counts as not done any more: run again, and it is made anew."""
+
+
 class RunDirectory:
     """`runs/NAME/`: `manifest.json` and a folder per stage.
 
     A stage is published at once: Orbax writes under a temporary name and renames, and only then does the manifest
-    call the stage done. A directory whose manifest does not say so is not read.
+    call the stage done. A directory whose manifest does not say so is not read. While an object of this class is alive,
+    no other process can open the directory. Of several processes that run as one, all read and the first writes.
 
     Args:
         path: made if it is not there.
@@ -37,32 +47,39 @@ class RunDirectory:
             no stage is done yet.
 
     Raises:
-        UserError: the directory holds something else, or was made with other settings (each is named, with both
-            values).
+        UserError: the directory holds something else, another process works on it, or it was made with other settings
+            (each is named, with both values).
     """
 
     def __init__(self, path: Path | str, settings: Mapping[str, Any]):
         self.path = Path(path).absolute()
-        wanted: dict[str, Any] = json.loads(json.dumps(settings))  # as they will be read back: tuples are lists
+        self._wanted: dict[str, Any] = json.loads(json.dumps(settings))  # as they will be read back: tuples are lists
+        self._writing = threading.Lock()
+        self.manifest: dict[str, Any] = {}
+        first_then_all(self._open)
+
+    def _open(self) -> None:
         found = self._read_manifest() if self._manifest_file.exists() else None
-        if found and found["stages"]:
-            self.manifest = found
-            self._refuse_other_settings(wanted)
-        else:
-            if not found:
-                self._refuse_foreign_files()
-            self.manifest = {
-                "format": FORMAT,
-                "settings": wanted,
-                "versions": _versions(),
-                "stages": {},
-            }
-            try:
-                with stop_on_full_disk(self.path):
-                    self.path.mkdir(parents=True, exist_ok=True)
+        if not found:
+            self._refuse_foreign_files()
+        try:
+            with stop_on_full_disk(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                if is_first():
+                    self._lock = _lock(self.path)
+                if found and found["stages"]:
+                    self.manifest = found
+                    self._refuse_other_settings(self._wanted)
+                else:
+                    self.manifest = {
+                        "format": FORMAT,
+                        "settings": self._wanted,
+                        "versions": _versions(),
+                        "stages": {},
+                    }
                     self._write_manifest()
-            except OSError as error:
-                raise UserError(f"{self.path} cannot be written ({error.strerror}); use another directory") from error
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written ({error.strerror}); use another directory") from error
 
     @property
     def _manifest_file(self) -> Path:
@@ -97,31 +114,62 @@ class RunDirectory:
         """Read a stage's store.
 
         Raises:
-            UserError: it cannot be read, or is not what was written; says how to have it made again.
+            DamagedStore: it cannot be read, or is not what was written.
         """
         try:
-            with ocp.StandardCheckpointer() as checkpointer:
-                store = checkpointer.restore(self.path / name)
-            if _digest(store) != self.manifest["stages"][name]["digest"]:  # Orbax does not look
-                raise ValueError("its values are not those that were written")
-        except Exception as error:
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise UserError(
-                f"the store {self.path / name} is damaged ({reason}); delete the folder {self.path} and run again"
-            ) from error
-        return store
+            return read_store(self.path / name, self.manifest["stages"][name]["digest"])
+        except ValueError as error:
+            raise self.damaged(name, str(error)) from error
+
+    def damaged(self, name: str, reason: str) -> DamagedStore:
+        """Call a stage not done, since what it left is damaged; what was made of it stays until it is known to differ.
+
+        Args:
+            name: of the stage.
+            reason: what is wrong.
+
+        Returns:
+            The error to raise.
+        """
+        order = list(self.manifest["stages"])
+        facts = self.manifest["stages"].pop(name)
+        later = order[order.index(name) + 1 :]
+        self.manifest.setdefault("damaged", {})[name] = {"digest": facts.get("digest"), "later": later}
+        self._write_manifest()
+        return DamagedStore(
+            f"the store {self.path / name} is damaged ({reason}); run the same command again: it is made anew"
+        )
 
     def save(self, name: str, store: Store, facts: Mapping[str, Any]) -> None:
         """Write a stage's store, then mark the stage done."""
+
+        def write() -> None:
+            with stop_on_full_disk(self.path):
+                write_store(self.path / name, store)
+
+        first_then_all(write)
         with stop_on_full_disk(self.path):
-            with ocp.StandardCheckpointer() as checkpointer:
-                checkpointer.save(self.path / name, store, force=True)
-            self.mark(name, {**facts, "digest": _digest(store)})
+            self.mark(name, {**facts, "digest": digest_of(store)})
+
+    def refresh(self) -> None:
+        """Read again what is done, after the first of several processes has done something alone."""
+        self.manifest = self._read_manifest()
 
     def mark(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Note in the manifest that a stage is done."""
-        self.manifest["stages"][name] = dict(facts)
-        self._write_manifest()
+        """Note in the manifest that a stage is done.
+
+        A stage that was damaged and comes out otherwise than before (with another version of a library, say) takes the
+        stages after it along: they will be made anew.
+        """
+        with self._writing:
+            before = self.manifest.get("damaged", {}).pop(name, None)
+            if before and before["digest"] != facts.get("digest"):
+                for later in before["later"]:
+                    self.manifest["stages"].pop(later, None)
+            if not self.manifest.get("damaged", True):
+                del self.manifest["damaged"]
+            self.manifest["stages"][name] = dict(facts)
+            self._write_manifest()
 
     def _read_manifest(self) -> dict[str, Any]:
         try:
@@ -158,11 +206,79 @@ class RunDirectory:
             raise UserError(f"{self.path} holds files but no manifest.json, so it is not a run; use another directory")
 
     def _write_manifest(self) -> None:
+        if not is_first():
+            return
         with self._unfinished_manifest.open("w") as file:
             json.dump(self.manifest, file, indent=2)
             file.flush()
             os.fsync(file.fileno())
         self._unfinished_manifest.rename(self._manifest_file)
+
+
+def write_store(path: Path, store: Store) -> None:
+    """Write named arrays, and their digest, to a folder that appears when it is whole. Only the first process does."""
+    if is_first():
+        marked = {**store, _DIGEST: np.frombuffer(bytes.fromhex(digest_of(store)), np.uint8)}
+        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+            checkpointer.save(path, marked, force=True)
+
+
+def read_store(path: Path, digest: str | None = None) -> Store:
+    """Read the arrays of a store.
+
+    Args:
+        path: the folder.
+        digest: that they must have, beside the one that stands in the store.
+
+    Raises:
+        ValueError: they cannot be read, or are not those that were written; one line that says why.
+    """
+    try:
+        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+            store = checkpointer.restore(path)
+        written = np.asarray(store.pop(_DIGEST)).tobytes().hex()
+        if digest_of(store) != written or digest not in (None, written):  # Orbax does not look
+            raise ValueError("its values are not those that were written")
+    except Exception as error:  # Orbax passes on what each of its parts happens to raise
+        raise ValueError(str(error).splitlines()[0][:200] if str(error) else type(error).__name__) from error
+    return store
+
+
+_DIGEST = "digest_of_the_rest"
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Orbax waits for no other process: what is stored, every process has."""
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
+    )
+
+
+def _lock(path: Path) -> object:
+    """Hold a run directory until the result is let go of, or the process ends in whatever way."""
+    key = str(path.resolve())
+    held = _LOCKS.get(key)
+    if held is None:
+        held = _LOCKS[key] = _Lock(path)
+    return held
+
+
+class _Lock:
+    def __init__(self, path: Path):
+        descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another process is working on {path}; wait for its end, stop it, or use another directory"
+            ) from error
+        except OSError as error:
+            print(f"{path} cannot be locked ({error.strerror}): start no second process on it", file=sys.stderr)
+
+
+_LOCKS: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
 
 
 @contextlib.contextmanager
@@ -189,7 +305,7 @@ def unpack_text(packed: np.ndarray) -> Any:
     return json.loads(np.asarray(packed).tobytes())
 
 
-def _digest(store: Store) -> str:
+def digest_of(store: Store) -> str:
     """32 hexadecimal digits that stand for every bit of a store."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(store):

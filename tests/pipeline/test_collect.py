@@ -30,6 +30,16 @@ class Expected(NamedTuple):
     """For each layer and neuron: (activation, sequence, position) of the peaks, best first."""
 
 
+def pieces(sequences):
+    """The corpus in pieces of 10, as a run reads it."""
+
+    def from_on(start):
+        for first in range(start, len(sequences.length), 10):
+            yield type(sequences)(*(field[first : first + 10] for field in sequences))
+
+    return from_on
+
+
 def brute_force(seen, sequences, special, first_position) -> Expected:
     can_peak = np.zeros(sequences.tokens.shape, bool)
     for row, (tokens, length) in enumerate(zip(sequences.tokens, sequences.length, strict=True)):
@@ -97,7 +107,7 @@ def expected(seen, sequences) -> Expected:
 @pytest.fixture(scope="module")
 def collected(model, sequences) -> Collection:
     """In batches of 7, the last of 2."""
-    return collect(model, sequences, keep=KEEP, special=SPECIAL, batch_size=7)
+    return collect(model, pieces(sequences), keep=KEEP, special=SPECIAL, batch_size=7)
 
 
 def test_the_corpus_of_these_tests_is_worth_it(expected, sequences, seen):
@@ -117,14 +127,14 @@ def test_all_fields_are_those_of_brute_force(collected, expected, seen):
 
 @pytest.mark.parametrize("batch_size", [1, pytest.param(3, marks=pytest.mark.slow), 64])
 def test_the_batch_size_does_not_matter(batch_size, model, sequences, expected, seen):
-    found = collect(model, sequences, keep=KEEP, special=SPECIAL, batch_size=batch_size)
+    found = collect(model, pieces(sequences), keep=KEEP, special=SPECIAL, batch_size=batch_size)
     # Sequences 0 and 2 begin alike and have equal peaks: products of other shapes may settle that tie otherwise.
     assert count_near_ties(found, expected, seen) <= 0.02 * N_LAYERS * D_MLP * KEEP
     assert_counts_and_moments(found, expected, seen)
 
 
 def test_the_first_position_may_peak_and_special_tokens_too_if_one_wants(model, sequences, seen):
-    found = collect(model, sequences, keep=KEEP, special=NOTHING_SPECIAL, first_position=0, batch_size=64)
+    found = collect(model, pieces(sequences), keep=KEEP, special=NOTHING_SPECIAL, first_position=0, batch_size=64)
     expected = brute_force(seen, sequences, NOTHING_SPECIAL, 0)
     # BOS at position 0 is the same in all sequences: a tie of all where it is the peak.
     assert count_near_ties(found, expected, seen) <= 0.5 * N_LAYERS * D_MLP * KEEP
@@ -134,7 +144,7 @@ def test_the_first_position_may_peak_and_special_tokens_too_if_one_wants(model, 
 
 def test_more_to_keep_than_there_are_sequences(model, sequences, expected):
     few = type(sequences)(*(field[:4] for field in sequences))
-    found = collect(model, few, keep=KEEP, special=SPECIAL, batch_size=7)
+    found = collect(model, pieces(few), keep=KEEP, special=SPECIAL, batch_size=7)
     assert ((found.examples.sequence >= 0).sum(axis=-1) == 4).all()
     assert (found.examples.activation[..., 4:] == -np.inf).all()
     assert (found.moments.count == expected.can_peak[:4].sum()).all()
@@ -145,7 +155,7 @@ def test_a_sequence_without_any_place_for_a_peak_adds_nothing(model, sequences):
     tokens[3:6, 1:] = SPECIAL[1]
     few = sequences._replace(tokens=tokens)
     few = type(few)(*(field[:8] for field in few))
-    found = collect(model, few, keep=KEEP, special=SPECIAL, batch_size=7)
+    found = collect(model, pieces(few), keep=KEEP, special=SPECIAL, batch_size=7)
     rows = np.asarray(found.examples.sequence)
     assert (np.sort(rows) == [-1, 0, 1, 2, 6, 7]).all()
 
@@ -164,7 +174,7 @@ def test_peakable_is_a_loop_over_tokens():
 
 def test_batches_are_the_sequences_in_order(sequences):
     for size, start in ((7, 0), (64, 0), (5, 15), (7, 37)):
-        parts = list(batches(sequences, size, start))
+        parts = list(batches(pieces(sequences)(start), size, start))
         assert all(tokens.shape == (size, SEQ_LEN) for tokens, _, _ in parts)
         n = len(sequences.tokens) - start
         if n == 0:
@@ -177,13 +187,13 @@ def test_batches_are_the_sequences_in_order(sequences):
 
 
 def test_one_compilation_serves_all_batches_the_last_smaller_one_too(model, sequences, traces):
-    collect(model, sequences, keep=2, special=SPECIAL, batch_size=5)
+    collect(model, pieces(sequences), keep=2, special=SPECIAL, batch_size=5)
     assert traces == [(5, SEQ_LEN)]
 
 
 def test_progress_adds_up_to_the_real_tokens(model, sequences):
     told = []
-    collect(model, sequences, keep=KEEP, special=SPECIAL, batch_size=7, progress=told.append)
+    collect(model, pieces(sequences), keep=KEEP, special=SPECIAL, batch_size=7, progress=told.append)
     assert sum(told) == sequences.length.sum() and told[0] == 0 and len(told) == 1 + 6
 
 
@@ -201,14 +211,14 @@ def with_nan(model, layer: int):
 
 def test_a_nan_weight_stops_the_run_and_names_its_layer_and_those_after_it(model, sequences):
     with pytest.raises(UserError, match=r"not finite .* in layer\(s\) 1, 2; .*--precision=float32"):
-        collect(with_nan(model, 1), sequences, keep=KEEP, special=SPECIAL, batch_size=7)
+        collect(with_nan(model, 1), pieces(sequences), keep=KEEP, special=SPECIAL, batch_size=7)
 
 
 def test_a_run_that_is_not_finite_stops_within_a_few_batches(model, sequences, monkeypatch):
     monkeypatch.setattr(collect_module, "CHECK_EVERY", 2)
     told = []
     with pytest.raises(UserError, match=r"in layer\(s\) 2; "):
-        collect(with_nan(model, 2), sequences, keep=KEEP, special=SPECIAL, batch_size=7, progress=told.append)
+        collect(with_nan(model, 2), pieces(sequences), keep=KEEP, special=SPECIAL, batch_size=7, progress=told.append)
     assert len(told) <= 2
 
 
@@ -235,27 +245,30 @@ def resume_after(
     interruptions: tuple[int, ...], model, sequences, folder: Path, batch_size: int = 7
 ) -> tuple[Collection, list[int]]:
     """Interrupt a collection in batches of 7, each time after some more, then finish it: the result, what was told."""
-    options = {"keep": KEEP, "special": SPECIAL, "checkpoints": folder, "checkpoint_every": 2}
+    options = {"keep": KEEP, "special": SPECIAL, "checkpoints": folder, "checkpoint_seconds": 0.0}
     for n_batches in interruptions:
         with pytest.raises(Interruption):
-            collect(model, sequences, batch_size=7, progress=interrupted_after(n_batches), **options)
-        assert folder.exists()
+            collect(model, pieces(sequences), batch_size=7, progress=interrupted_after(n_batches), **options)
     told = []
-    return collect(model, sequences, batch_size=batch_size, progress=told.append, **options), told
+    return collect(model, pieces(sequences), batch_size=batch_size, progress=told.append, **options), told
 
 
-@pytest.mark.parametrize(("interruptions", "n_saved"), [((2,), 0), ((4,), 2), ((6,), 4), ((3, 3), 4)])
+@pytest.fixture
+def looks_often(monkeypatch):
+    monkeypatch.setattr(collect_module, "CHECK_EVERY", 2)
+
+
+@pytest.mark.parametrize(("interruptions", "n_saved"), [((1,), 0), ((3,), 2), ((5,), 4), ((3, 3), 4)])
 def test_an_interrupted_collection_goes_on_to_the_same_bits(
-    interruptions, n_saved, model, sequences, collected, tmp_path
+    interruptions, n_saved, model, sequences, collected, tmp_path, looks_often
 ):
     found, told = resume_after(interruptions, model, sequences, tmp_path / "partial")
     assert_identical(found, collected)
     assert sum(told) == sequences.length.sum()
     assert told[0] == sequences.length[: 7 * n_saved].sum(), "it goes on from its last checkpoint"
-    assert not (tmp_path / "partial").exists()
 
 
-def test_a_collection_goes_on_with_another_batch_size(model, sequences, expected, seen, tmp_path):
+def test_a_collection_goes_on_with_another_batch_size(model, sequences, expected, seen, tmp_path, looks_often):
     """Which sequences are done is what counts, not how many batches."""
     found, told = resume_after((5,), model, sequences, tmp_path / "partial", batch_size=64)
     assert told[0] > 0 and sum(told) == sequences.length.sum()
@@ -263,13 +276,22 @@ def test_a_collection_goes_on_with_another_batch_size(model, sequences, expected
     assert_counts_and_moments(found, expected, seen)
 
 
-def test_a_damaged_checkpoint_is_one_line(model, sequences, tmp_path):
+@pytest.mark.parametrize(("n_damaged", "goes_on_from"), [(1, 2), (2, 0)])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
+    n_damaged, goes_on_from, model, sequences, collected, tmp_path, looks_often, capsys
+):
     folder = tmp_path / "partial"
-    options = {"keep": KEEP, "special": SPECIAL, "checkpoints": folder, "checkpoint_every": 2, "batch_size": 7}
+    options = {"keep": KEEP, "special": SPECIAL, "checkpoints": folder, "checkpoint_seconds": 0.0, "batch_size": 7}
     with pytest.raises(Interruption):
-        collect(model, sequences, progress=interrupted_after(5), **options)
-    for file in folder.rglob("*"):
-        if file.is_file() and "default" in file.parts:
-            file.write_bytes(b"")
-    with pytest.raises(UserError, match=r"^the checkpoint .* is damaged \(.*\); delete .* and run again$"):
-        collect(model, sequences, **options)
+        collect(model, pieces(sequences), progress=interrupted_after(5), **options)
+    latest = sorted(folder.iterdir())[-n_damaged:]
+    assert [int(path.name) for path in sorted(folder.iterdir())] == [14, 28], "two are kept"
+    for path in latest:
+        file = max((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+        file.write_bytes(file.read_bytes()[::-1])
+    told = []
+    assert_identical(collect(model, pieces(sequences), progress=told.append, **options), collected)
+    assert told[0] == sequences.length[: 7 * goes_on_from].sum()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == n_damaged and all(str(path) in line for path, line in zip(latest[::-1], lines, strict=True))
+    assert all("is damaged (" in line for line in lines)

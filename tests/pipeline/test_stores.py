@@ -1,8 +1,12 @@
 """The run directory: what is refused, what is read back, and what a kill leaves behind."""
 
 import errno
+import fcntl
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nejax.errors import UserError
-from nejax.pipeline.stores import RunDirectory, Store, pack_text, stop_on_full_disk, unpack_text
+from nejax.pipeline.stores import DamagedStore, RunDirectory, Store, pack_text, stop_on_full_disk, unpack_text
 
 SETTINGS = {"model": "m", "keep": 8, "height": None, "min_fraction": 0.4}
 
@@ -149,7 +153,7 @@ def test_a_damaged_store_is_one_line_that_says_what_to_do(damage, which, written
     run = shutil.copytree(written, tmp_path / "run")
     files = [file for file in (run / "one").rglob("*") if file.is_file()]
     damage(max(files, key=lambda file: file.stat().st_size) if which == "largest" else run / "one" / "_METADATA")
-    with pytest.raises(UserError, match=r"the store .*/one is damaged \(.*\); delete .* and run again") as error:
+    with pytest.raises(UserError, match=r"the store .*/one is damaged \(.*\); run the same command again") as error:
         RunDirectory(run, SETTINGS).load("one")
     assert len(one_line(error)) < 600
 
@@ -159,6 +163,90 @@ def test_a_store_that_is_gone_is_one_line(written, tmp_path):
     shutil.rmtree(run / "one")
     with pytest.raises(UserError, match=r"the store .*/one is damaged"):
         RunDirectory(run, SETTINGS).stage("one", lambda: pytest.fail("the manifest calls it done"))
+
+
+def damaged_run(path: Path) -> RunDirectory:
+    """Three stages done, the second one's store turned to rubbish, which a look has found."""
+    run = RunDirectory(path, SETTINGS)
+    for value, name in enumerate(("one", "two", "three")):
+        run.save(name, {"x": np.full(3, value)}, {"n": value})
+    for file in (path / "two").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(DamagedStore):
+        run.stage("two", lambda: pytest.fail("it is to be read first"))
+    return run
+
+
+def test_a_damaged_stage_is_made_anew_and_what_comes_after_stays_if_it_comes_out_the_same(tmp_path):
+    digests = {name: facts["digest"] for name, facts in damaged_run(tmp_path).manifest["stages"].items()}
+    again = RunDirectory(tmp_path, SETTINGS)
+    assert not again.is_done("two") and again.is_done("one") and again.is_done("three")
+    assert_identical(again.stage("two", lambda: ({"x": np.full(3, 1)}, {"n": 1})), {"x": np.full(3, 1)})
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert "damaged" not in manifest and manifest["stages"].keys() == {"one", "two", "three"}
+    assert all(manifest["stages"][name]["digest"] == digest for name, digest in digests.items())
+
+
+def test_a_damaged_stage_that_comes_out_otherwise_takes_what_comes_after_along(tmp_path):
+    run = damaged_run(tmp_path)
+    run.stage("two", lambda: ({"x": np.full(3, 7)}, {}))
+    assert run.manifest["stages"].keys() == {"one", "two"} and "damaged" not in run.manifest
+
+
+def test_a_digest_in_the_store_must_be_the_manifest_s_too(tmp_path):
+    """A store taken from another run is whole, and not the one that was written here."""
+    for name, value in (("a", 1), ("b", 2)):
+        RunDirectory(tmp_path / name, SETTINGS).save("one", {"x": np.full(3, value)}, {})
+    shutil.rmtree(tmp_path / "a" / "one")
+    shutil.copytree(tmp_path / "b" / "one", tmp_path / "a" / "one")
+    with pytest.raises(DamagedStore, match="its values are not those that were written"):
+        RunDirectory(tmp_path / "a", SETTINGS).load("one")
+
+
+# --- two processes
+
+
+HOLD = """
+import sys
+from nejax.pipeline.stores import RunDirectory
+run = RunDirectory(sys.argv[1], {})
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_is_refused_until_the_first_has_ended_in_whatever_way(tmp_path):
+    first = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert first.stdout and first.stdout.readline() == b"held\n"
+    before = (tmp_path / "manifest.json").read_bytes()
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"^another process is working on {tmp_path}; wait for its end") as error:
+            RunDirectory(tmp_path, {})
+        one_line(error)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+    first.kill()
+    first.wait()
+    RunDirectory(tmp_path, {})
+
+
+def test_one_process_may_open_a_run_twice_and_lets_go_of_it(tmp_path):
+    one = RunDirectory(tmp_path, SETTINGS)
+    other = RunDirectory(tmp_path, SETTINGS)
+    del one
+    with pytest.raises(BlockingIOError):
+        lock_as_another_process_would(tmp_path)
+    del other
+    lock_as_another_process_would(tmp_path)
+
+
+def lock_as_another_process_would(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
 
 
 # --- settings
@@ -233,14 +321,14 @@ def test_a_file_or_a_place_that_cannot_be_a_directory_is_refused(tmp_path):
     "content",
     [
         "",
-        '{"format": 1, "sett',
+        '{"format": 2, "sett',
         "[1, 2]",
         "null",
         '"format"',
         '{"settings": {}}',
-        '{"format": 1}',
-        '{"format": 1, "settings": [], "stages": {}}',
-        '{"format": 1, "settings": {}, "stages": 3}',
+        '{"format": 2}',
+        '{"format": 2, "settings": [], "stages": {}}',
+        '{"format": 2, "settings": {}, "stages": 3}',
         "\udcff",
     ],
 )
@@ -255,7 +343,7 @@ def test_a_manifest_of_another_format_is_refused_with_both_values(tmp_path):
     RunDirectory(tmp_path, SETTINGS)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"format": 7}))
-    with pytest.raises(UserError, match="has format 7, this version reads 1"):
+    with pytest.raises(UserError, match="has format 7, this version reads 2"):
         RunDirectory(tmp_path, SETTINGS)
 
 
