@@ -1,0 +1,22 @@
+"""A tiny random model and a little text, for scripts that build atlases."""
+
+from pathlib import Path
+
+from flax import nnx
+
+from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.tokens import train_tokenizer
+from nejax.models.weights import save_gpt2
+
+
+def tiny_run(folder: Path) -> list[str]:
+    """Put both into a folder; the flags of build_atlas.py for a run of seconds."""
+    texts = [
+        f"Chapter {i}. The heron of city {i} wrote {i * 37} letters, and river {i * i} answered." for i in range(60)
+    ]
+    tokenizer = train_tokenizer(texts, vocab_size=400, n_positions=64)
+    config = GPT2Config(len(tokenizer), 64, d_model=32, n_layers=2, n_heads=2, d_mlp=48)
+    save_gpt2(GPT2(config, rngs=nnx.Rngs(0)), folder / "model", tokenizer)
+    (folder / "texts.txt").write_text("\n".join(texts))
+    small = ["--seq_len=32", "--keep=16", "--examples=12", "--similar=3"]
+    return [f"--model={folder / 'model'}", f"--corpus={folder / 'texts.txt'}", *small]
