@@ -5,7 +5,7 @@ activation. Everything is reduced inside the layers' scan, so that no activation
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,22 +103,33 @@ def collect_batch(
 
 
 def batches(
-    sequences: Sequences, batch_size: int, start: int = 0
+    pieces: Iterable[Sequences], batch_size: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Tokens, lengths and numbers of the sequences, always `batch_size` rows; missing rows have length 0."""
-    n, seq_len = sequences.tokens.shape
-    for first in range(start, n, batch_size):
-        last = min(first + batch_size, n)
-        tokens = np.zeros((batch_size, seq_len), np.int32)
-        length = np.zeros(batch_size, np.int32)
-        tokens[: last - first] = sequences.tokens[first:last]
-        length[: last - first] = sequences.length[first:last]
-        yield tokens, length, np.arange(first, first + batch_size, dtype=np.int32)
+    """Tokens, lengths and numbers of the sequences in pieces of any size; the first sequence has number `start`.
+
+    Always `batch_size` rows; in the last batch, missing rows have length 0.
+    """
+    n_filled, tokens, length = 0, np.empty(0), np.empty(0)
+    for piece in pieces:
+        first = 0
+        while first < len(piece.tokens):
+            if not n_filled:
+                tokens = np.zeros((batch_size, piece.tokens.shape[1]), np.int32)
+                length = np.zeros(batch_size, np.int32)
+            n = min(batch_size - n_filled, len(piece.tokens) - first)
+            tokens[n_filled : n_filled + n] = piece.tokens[first : first + n]
+            length[n_filled : n_filled + n] = piece.length[first : first + n]
+            n_filled, first = n_filled + n, first + n
+            if n_filled == batch_size:
+                yield tokens, length, np.arange(start, start + batch_size, dtype=np.int32)
+                n_filled, start = 0, start + batch_size
+    if n_filled:
+        yield tokens, length, np.arange(start, start + batch_size, dtype=np.int32)
 
 
 def collect(
     model: Any,
-    sequences: Sequences,
+    sequences: Callable[[int], Iterable[Sequences]],
     *,
     keep: int,
     special: np.ndarray,
@@ -132,7 +143,8 @@ def collect(
 
     Args:
         model: see `nejax.models.reading`.
-        sequences: the corpus.
+        sequences: the corpus from a given sequence number on, in pieces of any size. Called once, with 0 or with the
+            number where an interrupted collection goes on.
         keep: K, how many examples each neuron keeps.
         special: token ids that are never a peak.
         first_position: the first position that may be a peak.
@@ -150,18 +162,18 @@ def collect(
     n_layers, _, d_mlp = model.input_weights().shape
     graph, state = nnx.split(model)
     carry = empty_collection(n_layers, d_mlp, keep), jnp.ones(n_layers, bool)
-    n_sequences = len(sequences.tokens)
     with _Checkpoints(checkpoints) as saved:
         before, carry = saved.restore(carry)
-        progress(int(sequences.length[:before].sum()))
-        for i, batch in enumerate(batches(sequences, batch_size, before), start=1):
-            done = min(before + i * batch_size, n_sequences)
+        done = before
+        for i, batch in enumerate(batches(sequences(before), batch_size, before), start=1):
+            done += int(np.count_nonzero(batch[1]))
             carry = _step(carry, state, *batch, special, first_position, graph=graph)
-            if i % CHECK_EVERY == 0 or done == n_sequences:
+            if i % CHECK_EVERY == 0:
                 _refuse_non_finite(np.asarray(carry[1]))
             progress(int(batch[1].sum()))
             if i % checkpoint_every == 0:
                 saved.save(done, carry)
+        _refuse_non_finite(np.asarray(carry[1]))
     return jax.tree.map(np.asarray, carry[0])
 
 
