@@ -37,18 +37,19 @@ class Histograms(NamedTuple):
     """Tokens in the sample: what every neuron's counts sum to."""
 
 
-def sample_sequences(can_peak: np.ndarray, seed: int) -> np.ndarray:
+def sample_sequences(n_peakable: np.ndarray, seq_len: int, seed: int) -> np.ndarray:
     """Draw the sequences of the sample, without replacement, from those in which anything counts.
 
     Args:
-        can_peak: [n_sequences, seq_len] bool, see `peakable`.
+        n_peakable: [n_sequences] int, how many tokens of each sequence count.
+        seq_len: tokens a sequence.
         seed: of the draw.
 
     Returns:
         [n] int64 numbers of sequences, ascending.
     """
-    candidates = np.flatnonzero(can_peak.any(axis=1))
-    n = min(max(1, MOST_TOKENS // can_peak.shape[1]), len(candidates))
+    candidates = np.flatnonzero(n_peakable)
+    n = min(max(1, MOST_TOKENS // seq_len), len(candidates))
     return np.sort(np.random.default_rng(seed).choice(candidates, size=n, replace=False))
 
 
@@ -56,7 +57,6 @@ def activation_histograms(
     model: Any,
     sequences: Sequences,
     can_peak: np.ndarray,
-    sample: np.ndarray,
     highest: np.ndarray,
     *,
     batch_size: int,
@@ -66,9 +66,8 @@ def activation_histograms(
 
     Args:
         model: see `nejax.models.reading`.
-        sequences: the corpus.
-        can_peak: [n_sequences, seq_len] bool: the tokens that count.
-        sample: numbers of the sequences to be run, see `sample_sequences`.
+        sequences: of the sample, see `sample_sequences`.
+        can_peak: [n_sequences, seq_len] bool: their tokens that count.
         highest: [n_layers, d_mlp] float32: each neuron's highest activation over the corpus, the right edge of its
             last bin. A neuron whose activation never changes has all its tokens there.
         batch_size: sequences a pass; does not change the result beyond rounding.
@@ -80,9 +79,9 @@ def activation_histograms(
     graph, state = nnx.split(model)
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(sample), batch_size):
-            group = sample[start : start + batch_size]
-            missing = ((0, batch_size - len(group)), (0, 0))
+        for start in range(0, len(can_peak), batch_size):
+            group = slice(start, start + batch_size)
+            missing = ((0, batch_size - len(can_peak[group])), (0, 0))
             yield np.pad(sequences.tokens[group].astype(np.int32), missing), np.pad(can_peak[group], missing)
             progress(int(sequences.length[group].sum()))
 
@@ -91,7 +90,7 @@ def activation_histograms(
         lowest = np.minimum(lowest, _lowest(state, tokens, counted, graph=graph))
     edges = np.linspace(np.float64(lowest), np.float64(highest), N_BINS + 1, axis=1).astype(np.float32)
     reached = np.zeros((len(highest), N_BINS + 1, highest.shape[1]), np.uint32)
-    reached[:, 0] = n_tokens = int(can_peak[sample].sum())
+    reached[:, 0] = n_tokens = int(can_peak.sum())
     for tokens, counted in batches():
         reached[:, 1:-1] += np.asarray(_reached(state, tokens, counted, edges[:, 1:-1], graph=graph))
     counts = (reached[:, :-1] - reached[:, 1:]).swapaxes(1, 2)
