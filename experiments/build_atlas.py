@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
     use_all_cores()
     run = Run(FLAGS.run, settings, batch_size=FLAGS.batch_size, chunk_mib=FLAGS.chunk_mib)
     path = run.directory.path
-    done = sorted(run.directory.manifest["stages"])
+    done = sorted(stage for stage in run.directory.manifest["stages"] if not stage.startswith("tokens-"))
     if run.directory.is_done("atlas"):
         print(f"Everything is done already in {path}: reusing it.")
     elif done:

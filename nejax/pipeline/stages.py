@@ -6,8 +6,7 @@ Every stage can be run alone, run again, and resumed; what is done is read inste
 import contextlib
 import dataclasses
 import functools
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,13 +22,15 @@ from nejax.neuron.top_examples import TopExamples
 from nejax.pipeline.choose import Selection, choose_examples
 from nejax.pipeline.clustering import Clustering, Method
 from nejax.pipeline.collect import Collection, collect, peakable
-from nejax.pipeline.corpus import Sequences, make_sequences
-from nejax.pipeline.documents import open_corpus
+from nejax.pipeline.corpus import Account, Sequences, Shard, cut_documents
+from nejax.pipeline.digests import Digests
+from nejax.pipeline.documents import Document, open_corpus
 from nejax.pipeline.features import CHUNK_MIB, LayerClusterer
 from nejax.pipeline.histogram import activation_histograms, sample_sequences
 from nejax.pipeline.revisit import random_positions, revisit
+from nejax.pipeline.sequences import SequenceShards, ahead
 from nejax.pipeline.similar import similar_features
-from nejax.pipeline.stores import RunDirectory, Store, pack_text, stop_on_full_disk
+from nejax.pipeline.stores import RunDirectory, Store, stop_on_full_disk
 
 N_REFERENCE = 64
 """Random positions whose inputs calibrate the cut height: 2,016 pairs."""
@@ -156,12 +157,18 @@ class Run:
             )
         return loaded
 
-    def tokens(self) -> Store:
-        """Documents cut into sequences: `tokens`, `length`, `document`, `offset`, and the documents' names, packed."""
-        return self.directory.stage("tokens", self._tokens)
+    def tokens(self) -> SequenceShards:
+        """Documents cut into sequences, all of them, in stores `tokens-NNNN`."""
+        if not self._shards.are_whole:
+            for _ in self._shards.stream():
+                pass
+        return self._shards
 
     def collect(self) -> Store:
-        """Every neuron's best K examples, firing count and moments of its activation."""
+        """Every neuron's best K examples, firing count and moments of its activation.
+
+        Sequences that are not there yet are cut while the model reads those before.
+        """
         return self.directory.stage("collect", self._collect)
 
     def inputs(self) -> Store:
@@ -180,7 +187,7 @@ class Run:
         shared = self.inputs()
         names = [_name("features", layer) for layer in range(len(shared["sequence"]))]
         all_done = all(map(self.directory.is_done, names))
-        with self._bar("features", len(names), "layers", hidden=all_done) as advance:
+        with self._bar("features", lambda: len(names), "layers", hidden=all_done) as advance:
             for layer, name in enumerate(names):
                 yield self.directory.stage(name, lambda: self._features(shared, layer))  # noqa: B023
                 advance(1)
@@ -195,26 +202,38 @@ class Run:
         inputs, neuron = self._central_inputs()  # before the clock of this stage starts
         return self.directory.stage("similar", lambda: self._similar(inputs, neuron))
 
-    def _tokens(self) -> tuple[Store, dict[str, Any]]:
+    @functools.cached_property
+    def _shards(self) -> SequenceShards:
+        return SequenceShards(self.directory, self.settings.seq_len, self._cut)
+
+    @functools.cached_property
+    def _documents(self) -> Iterable[Document]:
         s = self.settings
-        corpus = open_corpus(s.corpus, text_field=s.text_field, split=s.split)
-        tokenizer = self.loaded.tokenizer
-        with self._bar("tokens", s.max_sequences, "sequences") as advance:
-            cut = make_sequences(corpus, tokenizer, seq_len=s.seq_len, max_sequences=s.max_sequences, progress=advance)
-        store = cut.sequences._asdict() | {"documents": pack_text(cut.documents)}
-        fingerprint = hashlib.blake2b(cut.sequences.tokens.tobytes(), digest_size=16).hexdigest()
-        return store, {**cut.counts, "skipped": dict(cut.skipped), "fingerprint": fingerprint}
+        return open_corpus(s.corpus, text_field=s.text_field, split=s.split)
+
+    def _cut(self, after: Account | None, seen: Digests) -> Generator[Shard, None, None]:
+        n, rule = self.settings.max_sequences, {"seq_len": self.settings.seq_len, "seen": seen, "after": after}
+        documents, tokenizer = self._documents, self.loaded.tokenizer
+        with self._bar("tokens", lambda: n, "sequences") as advance:
+            advance(after.counts["sequences"] if after else 0)
+            yield from cut_documents(documents, tokenizer, max_sequences=n, progress=advance, **rule)
 
     def _collect(self) -> tuple[Store, dict[str, Any]]:
-        s, sequences = self.settings, self.sequences()
+        s, shards, model = self.settings, self._shards, self.loaded.model
         with (
-            self._bar("collect", int(sequences.length.sum()), "tokens") as advance,
+            self._bar("collect", lambda: shards.expected_tokens(s.max_sequences), "tokens") as advance,
             _products_of(s.precision),
             stop_on_full_disk(self.directory.path),
+            contextlib.ExitStack() as reading,
         ):
+
+            def pieces(start: int) -> Iterator[Sequences]:
+                advance(shards.tokens_before(start))
+                return reading.enter_context(ahead(shards.stream(start)))
+
             found = collect(
-                self.loaded.model,
-                sequences,
+                model,
+                pieces,
                 keep=s.keep,
                 special=self.special_tokens(),
                 first_position=s.first_position,
@@ -223,14 +242,13 @@ class Run:
                 checkpoints=self.directory.path / "collect.partial",
             )
         store = {**found.examples._asdict(), "n_fired": found.n_fired, **found.moments._asdict()}
-        return store, {"peakable_tokens": int(self._can_peak(sequences).sum())}
+        return store, {"peakable_tokens": int(self._sizes[1].sum())}
 
     def _inputs(self) -> tuple[Store, dict[str, Any]]:
-        s, sequences = self.settings, self.sequences()
-        best = TopExamples(*(self.collect()[field] for field in TopExamples._fields))
+        s, shards, best = self.settings, self.tokens(), self.collection().examples
         chosen, counts = choose_examples(
             best,
-            sequences.tokens,
+            shards.stream(),
             selection=s.selection,
             n_examples=s.examples,
             min_fraction=s.min_fraction,
@@ -238,16 +256,16 @@ class Run:
         )
         if not counts["examples"]:
             raise UserError("no neuron fires anywhere in this corpus; nothing to cluster. Check the model's weights")
-        can_peak = self._can_peak(sequences)
-        reference = random_positions(can_peak, N_REFERENCE, s.seed)
+        length, n_peakable = self._sizes
+        reference = random_positions(n_peakable, lambda n: self._can_peak(shards.take(n)), N_REFERENCE, s.seed)
         needed = np.union1d(chosen.sequence[chosen.sequence >= 0], reference[:, 0])
-        sample = sample_sequences(can_peak, s.seed)
-        n_tokens = int(sequences.length[needed].sum()) + 2 * int(sequences.length[sample].sum())
-        with self._bar("inputs", n_tokens, "tokens") as advance, _products_of(s.precision):
+        sample = shards.take(sample_sequences(n_peakable, s.seq_len, s.seed))
+        n_tokens = int(length[needed].sum()) + 2 * int(sample.length.sum())
+        with self._bar("inputs", lambda: n_tokens, "tokens") as advance, _products_of(s.precision):
             model, settings = self.loaded.model, {"batch_size": self.batch_size, "progress": advance}
-            found = revisit(model, sequences, chosen, reference, **settings)
+            found = revisit(model, shards.take, chosen, reference, seq_len=s.seq_len, **settings)
             highest = np.asarray(best.activation[..., 0])
-            histograms = activation_histograms(model, sequences, can_peak, sample, highest, **settings)
+            histograms = activation_histograms(model, sample, self._can_peak(sample), highest, **settings)
         for layer, inputs in enumerate(found.inputs):
             facts = {"distinct_inputs": len(inputs)}
             self.directory.save(_name("inputs", layer), {"inputs": inputs}, facts)
@@ -309,7 +327,7 @@ class Run:
 
     def _similar(self, inputs: np.ndarray, neuron: np.ndarray) -> tuple[Store, dict[str, Any]]:
         s = self.settings
-        with self._bar("similar", len(inputs) ** 2, "pairs") as advance:
+        with self._bar("similar", lambda: len(inputs) ** 2, "pairs") as advance:
             found = similar_features(inputs, neuron, k=s.similar, threshold=s.min_similarity, progress=advance)
         facts = {"features": len(inputs), "features_with_similar": int((found.feature >= 0).any(axis=1).sum())}
         return found._asdict(), facts
@@ -330,11 +348,6 @@ class Run:
     def _input_weights(self) -> np.ndarray:
         return np.asarray(self.loaded.model.input_weights())
 
-    def sequences(self) -> Sequences:
-        """The sequences of the tokens stage."""
-        store = self.tokens()
-        return Sequences(*(store[field] for field in Sequences._fields))
-
     def collection(self) -> Collection:
         """What the collect stage found."""
         store = self.collect()
@@ -353,14 +366,26 @@ class Run:
         special = jnp.asarray(self.special_tokens())
         return np.asarray(peakable(tokens, length, special, self.settings.first_position))
 
+    @functools.cached_property
+    def _sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of every sequence, [n_sequences] int32: how many tokens are real, and at how many a peak can be."""
+        pieces = ((piece.length, self._can_peak(piece).sum(axis=1, dtype=np.int32)) for piece in self.tokens().stream())
+        length, n_peakable = map(np.concatenate, zip(*pieces, strict=True))
+        return length, n_peakable
+
     @contextlib.contextmanager
     def _bar(
-        self, stage: str, total: int | None, unit: str, *, hidden: bool = False
-    ) -> Iterator[Callable[[int], object]]:
-        """A progress bar with a rate and the time left."""
+        self, stage: str, total: Callable[[], int | None], unit: str, *, hidden: bool = False
+    ) -> Iterator[Callable[[int], None]]:
+        """A progress bar with a rate and the time left; the total is asked for at every step, and may change."""
         disable = self.quiet or hidden
-        with tqdm(total=total, desc=f"{stage:>8}", unit=f" {unit}", unit_scale=True, disable=disable) as bar:
-            yield bar.update
+        with tqdm(total=total(), desc=f"{stage:>8}", unit=f" {unit}", unit_scale=True, disable=disable) as bar:
+
+            def advance(n: int) -> None:
+                bar.total = total()
+                bar.update(n)
+
+            yield advance
 
 
 def _name(stage: str, layer: int) -> str:
