@@ -131,7 +131,7 @@ def build() -> None:
     resources = {name: FLAGS[name].value for name in ("batch_size", "chunk_mib", "checkpoint_seconds")}
     run = Run(FLAGS.run, settings, **resources)
     path = run.directory.path
-    done = sorted(run.directory.manifest["stages"])
+    done = sorted(stage for stage in run.directory.manifest["stages"] if not stage.startswith("tokens-"))
     if not is_first():
         write_atlas(run)  # its share of the work; the first process does the writing and the talking
         return

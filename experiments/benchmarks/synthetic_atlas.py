@@ -18,12 +18,12 @@ from benchmarks import drawn
 from nejax.models.tokens import train_tokenizer
 from nejax.neuron.moments import Moments
 from nejax.pipeline.choose import Chosen
-from nejax.pipeline.corpus import make_sequences
+from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.documents import Document
 from nejax.pipeline.histogram import MOST_TOKENS
 from nejax.pipeline.python_docs import read_python_docs
 from nejax.pipeline.stages import N_REFERENCE, Run, Settings
-from nejax.pipeline.stores import RunDirectory, Store, pack_text
+from nejax.pipeline.stores import RunDirectory, Store
 
 
 class Sizes(NamedTuple):
@@ -42,7 +42,8 @@ GPT2_SMALL = Sizes()
 
 
 class SyntheticRun(Run):
-    """A run for `nejax.atlas.write.write_atlas`. Its stores stay in memory, those of a layer only while it is written.
+    """A run for `nejax.atlas.write.write_atlas`. Its tokens are on disk; its other stores stay in memory, those
+    of a layer only while it is written.
 
     Args:
         directory: where the atlas is written.
@@ -96,14 +97,19 @@ class SyntheticRun(Run):
         return python_installation(8 * self.sizes.n_sequences * self.sizes.seq_len)
 
     @functools.cached_property
+    def _sequences(self) -> Sequences:
+        """All of them, which here fit into memory."""
+        shards = self.tokens()
+        return shards.take(np.arange(shards.n_sequences))
+
+    @functools.cached_property
     def _input_weights(self) -> np.ndarray:
         n_layers, d_mlp, d_model = self.sizes[:3]
         return np.random.default_rng(0).standard_normal((n_layers, d_model, d_mlp), np.float32)
 
     @functools.cached_property
     def _places(self) -> np.ndarray:
-        sequences = self.sequences()
-        return drawn.places_of_kinds(sequences.tokens, self._can_peak(sequences))
+        return drawn.places_of_kinds(self._sequences.tokens, self._can_peak(self._sequences))
 
     @functools.cached_property
     def _rows(self) -> np.ndarray:
@@ -119,15 +125,10 @@ class SyntheticRun(Run):
     def _inputs_of(self, layer: int) -> np.ndarray:
         return drawn.inputs_of_kinds(layer, len(self._places), self.sizes.d_model)
 
-    def _tokens(self) -> tuple[Store, dict[str, Any]]:
-        s = self.settings
-        cut = make_sequences(self._documents, self.loaded.tokenizer, seq_len=s.seq_len, max_sequences=s.max_sequences)
-        return cut.sequences._asdict() | {"documents": pack_text(cut.documents)}, {**cut.counts, "skipped": {}}
-
     def _collect(self) -> tuple[Store, dict[str, Any]]:
         chosen, rng = self._chosen, np.random.default_rng(1)
         shape = self.sizes[:2]
-        n_tokens = int(self._can_peak(self.sequences()).sum())
+        n_tokens = int(self._sizes[1].sum())
         variance = rng.uniform(0.01, 0.2, shape)
         powers = [n_tokens * variance**power * (1 + rng.random(shape)) for power in (1, 1.5, 2)]
         moments = np.full(shape, n_tokens), rng.normal(0, 0.05, shape), *powers
@@ -149,7 +150,7 @@ class SyntheticRun(Run):
             **self._chosen._asdict(),
             "input_of": self._rows,
             "reference": np.stack([self._inputs_of(layer)[some] for layer in range(n_layers)]),
-            "window": drawn.windows_around(self._chosen, self.sequences()),
+            "window": drawn.windows_around(self._chosen, self._sequences),
             "histogram": drawn.histograms(n_layers, d_mlp, n_sampled),
             "lowest_activation": np.full((n_layers, d_mlp), -0.17, np.float32),
         }
@@ -162,7 +163,7 @@ class _Loaded(NamedTuple):
 
 
 class _InMemory(RunDirectory):
-    """Keeps the stores of all layers; those of one layer are made anew."""
+    """Keeps the stores of all layers in memory; those of one layer are made anew, and the tokens are on disk."""
 
     def __init__(self, path: Path | str, settings: Mapping[str, Any], inputs_of: Callable[[int], np.ndarray]):
         super().__init__(path, settings)
@@ -179,7 +180,9 @@ class _InMemory(RunDirectory):
         return store
 
     def load(self, name: str) -> Store:
-        """The inputs of a layer."""
+        """The inputs of a layer, or some of the tokens."""
+        if name.startswith("tokens-"):
+            return super().load(name)
         return {"inputs": self._inputs_of(int(name.removeprefix("inputs-")))}
 
 

@@ -54,15 +54,16 @@ def peak_word(text: str) -> str:
     return text.strip().lower() or text
 
 
-def sequence_rows(tokens: np.ndarray, length: np.ndarray, table: Sequence[bytes]) -> Rows:
+def sequence_rows(tokens: np.ndarray, length: np.ndarray, table: Sequence[bytes], first: int = 0) -> Rows:
     """The rows of the table `words`: (sequence, its words with a space between).
 
     Args:
         tokens: [n_sequences, seq_len], BOS first.
         length: [n_sequences] how many tokens are real.
         table: from `nejax.models.tokens.token_bytes`.
+        first: number of the first sequence.
     """
-    for sequence, (row, n) in enumerate(zip(tokens, length.tolist(), strict=True)):
+    for sequence, (row, n) in enumerate(zip(tokens, length.tolist(), strict=True), first):
         text = b"".join(table[token] for token in row[1:n].tolist()).decode(errors="replace")
         yield sequence, " ".join(words(text))
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from nejax.atlas.texts import TextsAt
 from nejax.neuron.moments import shape_of
 from nejax.neuron.polysemanticity import Polysemanticity
 from nejax.pipeline.collect import Collection
@@ -35,7 +34,8 @@ def layer_tables(
     found: Store,
     chosen: Store,
     collection: Collection,
-    texts: TextsAt,
+    peaks: np.ndarray,
+    texts: Sequence[str],
     first_feature: int,
     first_example: int,
 ) -> LayerTables:
@@ -46,7 +46,8 @@ def layer_tables(
         found: the layer's store of the features stage.
         chosen: the store of the inputs stage: all layers' examples.
         collection: what is known of all layers' neurons.
-        texts: of the corpus.
+        peaks: [n_examples] the number of the text at the peak of each of the layer's examples.
+        texts: by number.
         first_feature: id of the layer's first feature.
         first_example: id of the layer's first example.
     """
@@ -73,7 +74,7 @@ def layer_tables(
         **{name: chosen[name][layer][there] for name in ("sequence", "position", "activation")},
         "cohesion": found["cohesion"][there],
     }
-    return LayerTables(neurons, _features(found, neurons, examples, texts, first_feature), examples)
+    return LayerTables(neurons, _features(found, neurons, examples, peaks, texts, first_feature), examples)
 
 
 def _activity(layer: int, collection: Collection) -> Columns:
@@ -88,7 +89,9 @@ def _activity(layer: int, collection: Collection) -> Columns:
     }
 
 
-def _features(found: Store, neurons: Columns, examples: Columns, texts: TextsAt, first_feature: int) -> Columns:
+def _features(
+    found: Store, neurons: Columns, examples: Columns, peaks: np.ndarray, texts: Sequence[str], first_feature: int
+) -> Columns:
     """A layer's rows of the table of features."""
     neuron, feature = np.nonzero(found["central"] >= 0)
     n = len(neuron)
@@ -96,7 +99,6 @@ def _features(found: Store, neurons: Columns, examples: Columns, texts: TextsAt,
     size = np.bincount(member, minlength=n)
     strongest = np.full(n, -np.inf)
     np.maximum.at(strongest, member, examples["activation"])
-    peaks = texts.number[examples["sequence"], examples["position"]]
     return {
         "id": first_feature + np.arange(n),
         "neuron_id": neurons["id"][neuron],
@@ -105,7 +107,7 @@ def _features(found: Store, neurons: Columns, examples: Columns, texts: TextsAt,
         "central_example": neurons["first_example"][neuron] + found["central"][neuron, feature],
         "cohesion": np.bincount(member, examples["cohesion"], n) / size,
         "max_activation": strongest,
-        "peak_tokens": _most_frequent(member, peaks, texts.texts, n),
+        "peak_tokens": _most_frequent(member, peaks, texts, n),
     }
 
 

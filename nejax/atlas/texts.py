@@ -2,18 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-
-
-class TextsAt(NamedTuple):
-    """The text at every position of a corpus, see `text_at`."""
-
-    number: np.ndarray
-    """[n_sequences, seq_len] int32: which of the texts."""
-    texts: list[str]
-    """All different texts."""
 
 
 def text_at(tokens: Sequence[int] | np.ndarray, position: int, table: Sequence[bytes]) -> str:
@@ -45,23 +35,44 @@ def text_at(tokens: Sequence[int] | np.ndarray, position: int, table: Sequence[b
     return re.sub("[\udc80-\udcff]+", "\ufffd", text)
 
 
-def texts_at(tokens: np.ndarray, length: np.ndarray, table: Sequence[bytes]) -> TextsAt:
-    """The text at every position.
+class Texts:
+    """The different texts at some tokens of a corpus, see `text_at`, by number.
 
     Args:
-        tokens: [n_sequences, seq_len].
-        length: [n_sequences] how many tokens are real.
         table: from `nejax.models.tokens.token_bytes`.
     """
-    texts = [own.decode(errors="replace") for own in table]
-    is_whole = np.array([text.encode() == own for text, own in zip(texts, table, strict=True)])
-    known = {text: number for number, text in reversed(list(enumerate(texts))) if is_whole[number]}
-    number = tokens.astype(np.int32)
-    is_part = ~is_whole[tokens] & (np.arange(tokens.shape[1]) < length[:, None])
-    for sequence, position in np.argwhere(is_part).tolist():
-        text = text_at(tokens[sequence, : length[sequence]], position, table)
-        if text not in known:
-            known[text] = len(texts)
-            texts.append(text)
-        number[sequence, position] = known[text]
-    return TextsAt(number, texts)
+
+    def __init__(self, table: Sequence[bytes]):
+        self.texts = [own.decode(errors="replace") for own in table]
+        """All texts so far: those of the vocabulary, by token, then characters that straddle tokens."""
+        self._table = table
+        is_whole = [text.encode() == own for text, own in zip(self.texts, table, strict=True)]
+        self._known = {text: number for number, text in reversed(list(enumerate(self.texts))) if is_whole[number]}
+        self._is_whole = np.array(is_whole)
+
+    def numbers_at(self, tokens: np.ndarray, length: np.ndarray, row: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Which text stands where.
+
+        Args:
+            tokens: [n_sequences, seq_len].
+            length: [n_sequences] how many tokens are real.
+            row: [n] which sequence; many may be the same.
+            position: [n] where in the sequence, at real tokens.
+
+        Returns:
+            [n] int32 numbers of texts.
+        """
+        number = tokens[row, position].astype(np.int32)
+        is_part = np.flatnonzero(~self._is_whole[number])
+        places = np.stack([row[is_part], position[is_part]], axis=1)
+        distinct, which = np.unique(places, axis=0, return_inverse=True)
+        of_place = np.array([self._number_of(tokens[i, : length[i]], j) for i, j in distinct.tolist()], np.int32)
+        number[is_part] = of_place[which]
+        return number
+
+    def _number_of(self, tokens: np.ndarray, position: int) -> int:
+        text = text_at(tokens, position, self._table)
+        if text not in self._known:
+            self._known[text] = len(self.texts)
+            self.texts.append(text)
+        return self._known[text]

@@ -14,12 +14,13 @@ import numpy as np
 from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, INDEXES, SCHEMA, TOKENIZER
 from nejax.atlas.search import peak_rows, sequence_rows
 from nejax.atlas.tables import Columns, layer_tables
-from nejax.atlas.texts import TextsAt, texts_at
+from nejax.atlas.texts import Texts
 from nejax.models.tokens import token_bytes
 from nejax.pipeline.processes import is_first
 from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
+from nejax.pipeline.sequences import STAGE, SequenceShards, rows_by_piece
 from nejax.pipeline.stages import Run
-from nejax.pipeline.stores import Store, stop_on_full_disk, unpack_text
+from nejax.pipeline.stores import Store, stop_on_full_disk
 
 
 def write_atlas(run: Run) -> Path:
@@ -30,7 +31,8 @@ def write_atlas(run: Run) -> Path:
     and can be copied elsewhere.
 
     Args:
-        run: its features are read layer by layer; no more than one layer's are held at once. To find similar ones, the
+        run: its features are read layer by layer; no more than one layer's are held at once, nor more than one shard
+            of its sequences. To find similar ones, the
             input of each feature's central example is held for a while.
 
     Returns:
@@ -69,11 +71,9 @@ def _write_files(run: Run, folder: Path) -> dict[str, Any]:
         for line in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", *SCHEMA, "BEGIN"):
             database.execute(line)
         arrays = {name: stack.enter_context(_ArrayFile(folder / f"{name}.npy")) for name in ARRAYS}
-        tokens, chosen = run.tokens(), run.inputs()
-        table = token_bytes(tokenizer)
-        _write_corpus(tokens, table, database, arrays)
-        texts = texts_at(tokens["tokens"], tokens["length"], table)
-        counts = _write_layers(run, chosen, texts, database, arrays)
+        chosen, table = run.inputs(), token_bytes(tokenizer)
+        _write_corpus(run.tokens(), table, database, arrays)
+        counts = _write_layers(run, chosen, Texts(table), database, arrays)
         _write_similar(run, counts["features"], arrays)
         _write_meta(run.directory.manifest, chosen, counts, database)
         for line in (*INDEXES, "INSERT INTO words (words) VALUES ('optimize')", "COMMIT"):
@@ -82,30 +82,32 @@ def _write_files(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def _write_corpus(
-    tokens: Store, table: Sequence[bytes], database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
+    shards: SequenceShards, table: Sequence[bytes], database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
 ) -> None:
-    ids = tokens["tokens"]
-    arrays["tokens"].append(ids.astype(np.min_scalar_type(int(ids.max()))))
-    arrays["sequences"].append(np.stack([tokens["length"], tokens["document"], tokens["offset"]], axis=1))
-    names = np.array(unpack_text(tokens["documents"]), object)
-    _insert(database, "documents", {"id": np.arange(len(names)), "name": names})
-    _insert_rows(database, "words", ("rowid", "text"), sequence_rows(ids, tokens["length"], table))
+    names = (name for of_shard in shards.documents() for name in of_shard)
+    _insert_rows(database, "documents", ("id", "name"), enumerate(names))
+    smallest = np.min_scalar_type(max(int(piece.tokens.max()) for piece in shards.stream()))
+    for piece in shards.stream():
+        rows = sequence_rows(piece.tokens, piece.length, table, first=arrays["tokens"].n_rows)
+        _insert_rows(database, "words", ("rowid", "text"), rows)
+        arrays["tokens"].append(piece.tokens.astype(smallest))
+        arrays["sequences"].append(np.stack([piece.length, piece.document, piece.offset], axis=1))
 
 
 def _write_layers(
-    run: Run, chosen: Store, texts: TextsAt, database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
+    run: Run, chosen: Store, texts: Texts, database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
 ) -> dict[str, int]:
     """Write what there is of every layer's neurons; return how many there are of what."""
-    collection = run.collection()
+    collection, peaks_of_all = run.collection(), _texts_at_peaks(run.tokens(), chosen, texts)
     n_features = n_examples = 0
     for layer, found in enumerate(run.features()):
-        tables = layer_tables(layer, found, chosen, collection, texts, n_features, n_examples)
+        there = chosen["sequence"][layer] >= 0
+        peaks = peaks_of_all[layer][there]
+        tables = layer_tables(layer, found, chosen, collection, peaks, texts.texts, n_features, n_examples)
         for name, columns in tables._asdict().items():
             _insert(database, name, columns)
-        peaks = texts.number[tables.examples["sequence"], tables.examples["position"]]
         rows = peak_rows(tables.examples["feature_id"], peaks, texts.texts)
         _insert_rows(database, "peaks", ("word", "n", "feature_id"), rows)
-        there = chosen["sequence"][layer] >= 0
         arrays["window"].append(chosen["window"][layer][there])
         arrays["coordinates"].append(found["coordinates"][there])
         arrays["histogram"].append(chosen["histogram"][layer])
@@ -115,6 +117,14 @@ def _write_layers(
         n_features += len(tables.features["id"])
         n_examples += len(tables.examples["id"])
     return {"neurons": arrays["merges"].n_rows, "features": n_features, "examples": n_examples}
+
+
+def _texts_at_peaks(shards: SequenceShards, chosen: Store, texts: Texts) -> np.ndarray:
+    """[n_layers, d_mlp, n_examples] int32: the number of the text at every example's peak; 0 where there is none."""
+    numbers, position = np.zeros(chosen["sequence"].shape, np.int32), chosen["position"].ravel()
+    for piece, examples, rows in rows_by_piece(shards.stream(), chosen["sequence"]):
+        numbers.reshape(-1)[examples] = texts.numbers_at(piece.tokens, piece.length, rows, position[examples])
+    return numbers
 
 
 def _write_similar(run: Run, n_features: int, arrays: Mapping[str, "_ArrayFile"]) -> None:
@@ -128,11 +138,11 @@ def _write_meta(
     manifest: Mapping[str, Any], chosen: Store, counts: Mapping[str, int], database: sqlite3.Connection
 ) -> None:
     n_layers, d_mlp, _ = chosen["sequence"].shape
-    # How long stages took differs from run to run; the atlas does not.
+    # How long stages took differs from run to run; the atlas does not. How the sequences lie on disk is not its matter.
     stages = {
         stage: {name: fact for name, fact in facts.items() if name != "seconds"}
         for stage, facts in manifest["stages"].items()
-        if stage != FOLDER
+        if stage != FOLDER and not stage.startswith(f"{STAGE}-")
     }
     meta = {
         "format": FORMAT,

@@ -4,11 +4,14 @@ Foote 2024 (arXiv 2411.08166) keeps, for GPT-2, the examples above a fraction of
 itself, so of examples whose peak ends the very same tokens only a few are kept, whatever the rule.
 """
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from nejax.neuron.top_examples import TopExamples
+from nejax.pipeline.corpus import Sequences
+from nejax.pipeline.sequences import rows_by_piece
 
 CONTEXT = 8
 """Two examples are repeats when the tokens from `CONTEXT - 1` before the peak up to the peak are the same."""
@@ -29,7 +32,7 @@ class Chosen(NamedTuple):
 
 def choose_examples(
     best: TopExamples,
-    tokens: np.ndarray,
+    sequences: Iterable[Sequences],
     *,
     selection: Selection,
     n_examples: int,
@@ -40,7 +43,7 @@ def choose_examples(
 
     Args:
         best: of all neurons, leading axes `n_layers`, `d_mlp`, strongest first, as NumPy arrays.
-        tokens: [n_sequences, seq_len], of all sequences.
+        sequences: all, in order, in pieces of any size.
         selection: `"fraction"`: the strongest among those above `min_fraction` x the neuron's maximum;
             `"top"`: the strongest; `"quantiles"`: evenly over the ranks of the K, strongest and weakest included.
             Examples with activation 0 or below never count: a neuron that never fires is dead and has none.
@@ -51,13 +54,14 @@ def choose_examples(
     Returns:
         The examples, and counts for the manifest: `examples`, `repeats_left_out`, `dead_neurons`.
     """
+    contexts = _contexts(sequences, np.asarray(best.sequence), np.asarray(best.position))
     layers, n_repeats = [], 0
     for layer in range(best.sequence.shape[0]):
         activation, sequence, position = (np.asarray(field[layer]) for field in best)
         fires = (sequence >= 0) & (activation > 0)
         if selection == "fraction":
             fires &= activation > min_fraction * np.maximum(activation[:, :1], 0)
-        candidate = fires & (_rank_among_repeats(_contexts(tokens, sequence, position), fires) < max_repeats)
+        candidate = fires & (_rank_among_repeats(contexts[layer], fires) < max_repeats)
         n_repeats += int(fires.sum() - candidate.sum())
         order, there = _spread(candidate, n_examples) if selection == "quantiles" else _first(candidate, n_examples)
         layers.append(
@@ -77,15 +81,21 @@ def choose_examples(
     return chosen, counts
 
 
-def _contexts(tokens: np.ndarray, sequence: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """A 64-bit number for the `CONTEXT` tokens that end at each peak; positions before the sequence count as -1."""
-    mixed = np.zeros(sequence.shape, np.uint64)
-    for back in range(CONTEXT):
-        at = position - back
-        token = np.where(at >= 0, tokens[np.maximum(sequence, 0), np.maximum(at, 0)], -1)
-        mixed = (mixed ^ (token + 2).astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
-    return mixed
+def _contexts(sequences: Iterable[Sequences], sequence: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """A 64-bit number for the `CONTEXT` tokens that end at each peak; positions before the sequence count as -1.
+
+    Where there is no example, 0.
+    """
+    contexts = np.zeros(sequence.shape, np.uint64)
+    for piece, examples, rows in rows_by_piece(sequences, sequence):
+        peak, mixed = position.ravel()[examples], np.zeros(len(rows), np.uint64)
+        for back in range(CONTEXT):
+            at = peak - back
+            token = np.where(at >= 0, piece.tokens[rows, np.maximum(at, 0)], -1)
+            mixed = (mixed ^ (token + 2).astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(29)
+        contexts.reshape(-1)[examples] = mixed
+    return contexts
 
 
 def _rank_among_repeats(context: np.ndarray, there: np.ndarray) -> np.ndarray:

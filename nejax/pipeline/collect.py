@@ -143,12 +143,13 @@ def collect(
 
     Args:
         model: see `nejax.models.reading`.
-        sequences: the corpus.
+        sequences: the corpus from a given sequence number on, in pieces of any size. Called once, with 0 or with the
+            number where an interrupted collection goes on.
         keep: K, how many examples each neuron keeps.
         special: token ids that are never a peak.
         first_position: the first position that may be a peak.
         batch_size: sequences a pass, on all devices together; filled up to a multiple of their number.
-        progress: called with the number of tokens of each batch; first with those that a checkpoint spares.
+        progress: called with the number of tokens of each batch.
         checkpoints: folder from which an interrupted collection goes on, and where it saves itself. Left for the caller
             to remove when the result is safe.
         checkpoint_seconds: between checkpoints, at least; does not change the result.
@@ -164,19 +165,17 @@ def collect(
     state, batch_size = place(state), up_to_devices(batch_size)
     settings = place((np.asarray(special, np.int32), np.int32(first_position)))
     saved = _Checkpoints(checkpoints, checkpoint_seconds)
-    done, n_tokens, before = saved.latest() or (0, 0, empty_collection(n_layers, d_mlp, keep))
+    done, before = saved.latest() or (0, empty_collection(n_layers, d_mlp, keep))
     carry = _spread(before), place(np.ones(n_layers, bool))
-    progress(n_tokens)
     with jax.transfer_guard("disallow"):  # nothing moves between host and device but what is said to
         for i, batch in enumerate(batches(sequences(done), batch_size, done), start=1):
             carry = _step(carry, state, place(batch, AXIS), *settings, graph=graph)
-            done, n_new = done + int((batch[1] > 0).sum()), int(batch[1].sum())
-            n_tokens += n_new
+            done += int((batch[1] > 0).sum())
             if i % CHECK_EVERY == 0:  # a look waits for the device
                 _refuse_non_finite(fetch(carry[1]))
                 if saved.due():
-                    saved.save(done, n_tokens, _whole(carry[0], d_mlp))
-            progress(n_new)
+                    saved.save(done, _whole(carry[0], d_mlp))
+            progress(int(batch[1].sum()))
         _refuse_non_finite(fetch(carry[1]))
         return _whole(carry[0], d_mlp)
 
@@ -265,15 +264,15 @@ class _Checkpoints:
     def __init__(self, folder: Path | None, seconds: float):
         self.folder, self.seconds, self.saved_at = folder, seconds, time.monotonic()
 
-    def latest(self) -> tuple[int, int, Collection] | None:
-        """Sequences and tokens behind the latest checkpoint that is whole, and their state. A damaged one is named."""
+    def latest(self) -> tuple[int, Collection] | None:
+        """Sequences behind the latest checkpoint that is whole, and their state. A damaged one is named."""
         for path in reversed(self._all()):
             try:
                 store = read_store(path)
             except ValueError as error:
                 print(f"the checkpoint {path} is damaged ({error}); going on from the one before", file=sys.stderr)
             else:
-                return int(path.name), int(store.pop("n_tokens")), from_store(store)
+                return int(path.name), from_store(store)
         return None
 
     def due(self) -> bool:
@@ -281,11 +280,11 @@ class _Checkpoints:
         late = self.folder is not None and time.monotonic() - self.saved_at >= self.seconds
         return bool(as_first_says(late))
 
-    def save(self, n_sequences: int, n_tokens: int, collection: Collection) -> None:
+    def save(self, n_sequences: int, collection: Collection) -> None:
         """Write a checkpoint, and keep the one before it."""
         assert self.folder
         path = self.folder / f"{n_sequences:012d}"
-        write_store(path, {**to_store(collection), "n_tokens": np.int64(n_tokens)})
+        write_store(path, to_store(collection))
         for old in self._all()[:-2]:
             shutil.rmtree(old, ignore_errors=True)
         self.saved_at = time.monotonic()

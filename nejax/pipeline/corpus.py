@@ -1,15 +1,18 @@
 """Documents to sequences: fixed windows of tokens, each beginning with BOS, exact duplicates dropped."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from hashlib import blake2b
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from nejax.errors import UserError
+from nejax.pipeline.digests import Digests
 from nejax.pipeline.documents import Corpus, Document
+
+SHARD = 8192
+"""Sequences that are cut, stored and read at a time."""
 
 _CHARACTERS_AT_ONCE = 1_000_000  # a tokenizer's working memory is some 400 bytes a character
 
@@ -23,27 +26,47 @@ class Sequences(NamedTuple):
     offset: np.ndarray  # [n_sequences] int32: index, among its document's tokens, of the first one after BOS
 
 
+class Account(NamedTuple):
+    """What was read of a corpus up to the end of a shard, and where to go on. As JSON it stays what it is."""
+
+    counts: dict[str, int]  # documents_read, sequences, tokens (real, without BOS), and what was dropped:
+    # duplicate_sequences and short_windows
+    skipped: dict[str, int]  # why a `Corpus` left something out -> how often; up to a batch ahead of what was used
+    place: list[int] | None  # documents before the next window, its offset, how many documents gave a sequence so far,
+    # and how many documents stand before the latest that did; None: this was the last shard
+
+
+class Shard(NamedTuple):
+    """Some of a corpus's sequences."""
+
+    sequences: Sequences
+    documents: list[str]  # names of the documents whose first sequence is here, in the order they were read
+    account: Account
+
+
 class TokenizedCorpus(NamedTuple):
     """The sequences made of a corpus, and an account of what was read."""
 
     sequences: Sequences
     documents: list[str]  # names of the documents that gave at least one sequence, in the order they were read
-    counts: dict[str, int]  # documents_read, sequences, tokens (real, without BOS), and what was dropped:
-    # duplicate_sequences and short_windows
-    skipped: dict[str, int]  # why a `Corpus` left something out -> how often; up to a batch ahead of what was used
+    counts: dict[str, int]  # see `Account`
+    skipped: dict[str, int]  # see `Account`
 
 
-def make_sequences(
+def cut_documents(
     documents: Iterable[Document],
     tokenizer: PreTrainedTokenizerBase,
     *,
     seq_len: int,
+    seen: Digests,
     max_sequences: int | None = None,
     min_tokens: int = 2,
     batch_size: int = 64,
+    shard_size: int = SHARD,
+    after: Account | None = None,
     progress: Callable[[int], object] | None = None,
-) -> TokenizedCorpus:
-    """Cut documents into sequences of `seq_len` tokens.
+) -> Generator[Shard, None, None]:
+    """Cut documents into sequences of `seq_len` tokens, a shard at a time.
 
     With `s = seq_len - 1`, a document's tokens `t` become the windows `t[0:s]`, `t[s:2s]`, ..., each put
     behind a BOS token; a short last window is padded. Nothing is lost but windows of fewer than `min_tokens`
@@ -54,13 +77,21 @@ def make_sequences(
         documents: a `Corpus`, or any documents; read lazily, at most a batch further than needed.
         tokenizer: of transformers, with a BOS token, or else an EOS token that takes its place.
         seq_len: tokens in a sequence, BOS included; above `min_tokens`.
-        max_sequences: stop when there are so many. None: read all documents, and hold all their tokens.
+        seen: the windows of all earlier shards; those of the new ones are added.
+        max_sequences: stop when there are so many, those of earlier shards among them. None: read all documents.
         min_tokens: fewest tokens after BOS that make a sequence.
         batch_size: documents tokenized at once. Does not change the sequences.
+        shard_size: sequences a shard; the last has fewer. Does not change the sequences.
+        after: the account of the shard after which to go on; not of the last. The same documents, from the first
+            on, and the same settings as then are asked for; documents before the place are read, not tokenized.
         progress: called with 1 after every sequence (the `update` of a tqdm bar, say).
 
+    Yields:
+        Shards, each as soon as it is known whether it is the last. All but the last have `shard_size` sequences.
+
     Raises:
-        UserError: no BOS token, a length or count out of range, or documents too short to make one sequence.
+        UserError: no BOS token, a length or count out of range, documents too short to make one sequence, or (with
+            `after`) fewer of them than there were.
     """
     if min_tokens < 1 or seq_len <= min_tokens:
         raise UserError(
@@ -71,36 +102,61 @@ def make_sequences(
         raise UserError(f"batch_size {batch_size} and max_sequences {max_sequences}: expected at least 1 of each")
     bos = _bos_token(tokenizer)
     counts = dict(documents_read=0, sequences=0, tokens=0, duplicate_sequences=0, short_windows=0)
+    start, n_used, latest = (0, 0), 0, -1  # how many documents gave a sequence, and the number of the latest that did
+    if after and after.place:
+        counts, (*start, n_used, latest) = dict(after.counts), after.place
     windows: list[np.ndarray] = []
     places: list[tuple[int, int]] = []  # (document, offset) of each window
-    names: dict[int, str] = {}  # of the used documents, by how many were read before it
-    seen: set[bytes] = set()
-    for number, name, offset, window in _windows(documents, tokenizer, seq_len - 1, batch_size):
+    names: list[str] = []
+
+    def shard(place: list[int] | None) -> Shard:
+        skipped = documents.skipped if isinstance(documents, Corpus) else Counter()
+        return Shard(_pad(windows, places, seq_len, bos), names, Account(dict(counts), dict(skipped), place))
+
+    for number, name, offset, window in _windows(documents, tokenizer, seq_len - 1, batch_size, *start):
         counts["documents_read"] = number + 1
         if len(window) < min_tokens:
             counts["short_windows"] += 1
             continue
-        digest = blake2b(window.tobytes(), digest_size=16).digest()
-        if digest in seen:
+        if not seen.add(window):
             counts["duplicate_sequences"] += 1
             continue
-        seen.add(digest)
-        names[number] = name
+        if len(windows) == shard_size:
+            yield shard([number, offset, n_used, latest])
+            windows, places, names = [], [], []
+        if number != latest:
+            n_used, latest = n_used + 1, number
+            names.append(name)
         windows.append(window)
-        places.append((len(names) - 1, offset))
+        places.append((n_used - 1, offset))
+        counts["sequences"] += 1
+        counts["tokens"] += len(window)
         if progress is not None:
             progress(1)
-        if len(windows) == max_sequences:
+        if counts["sequences"] == max_sequences:
             break
+    if not windows and after:
+        raise UserError(
+            f"the corpus ends before its sequence {counts['sequences']}, and had more when this work began; "
+            "use the same texts, or begin anew"
+        )
     if not windows:
         raise UserError(
             f"the corpus makes no sequence: its longest document has fewer than {min_tokens} tokens "
             f"(documents read: {counts['documents_read']}); expected longer texts"
         )
-    counts["sequences"] = len(windows)
-    counts["tokens"] = sum(map(len, windows))
-    skipped = documents.skipped if isinstance(documents, Corpus) else Counter()
-    return TokenizedCorpus(_pad(windows, places, seq_len, bos), list(names.values()), counts, dict(skipped))
+    yield shard(None)
+
+
+def make_sequences(
+    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, **settings: Any
+) -> TokenizedCorpus:
+    """All sequences at once, for texts that fit into memory. The arguments are those of `cut_documents`."""
+    with Digests() as seen:
+        shards = list(cut_documents(documents, tokenizer, seen=seen, **settings))
+    sequences = Sequences(*map(np.concatenate, zip(*(shard.sequences for shard in shards), strict=True)))
+    names = [name for shard in shards for name in shard.documents]
+    return TokenizedCorpus(sequences, names, *shards[-1].account[:2])
 
 
 def _bos_token(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -111,14 +167,25 @@ def _bos_token(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def _windows(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, size: int, batch_size: int
+    documents: Iterable[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    size: int,
+    batch_size: int,
+    first: int = 0,
+    offset: int = 0,
 ) -> Iterator[tuple[int, str, int, np.ndarray]]:
-    """Yield (document's number, its name, offset, tokens); a document without tokens has one empty window."""
+    """Yield (document's number, its name, offset, tokens); a document without tokens has one empty window.
+
+    Begins with the window at `offset` of document `first`, for which no earlier document is tokenized.
+    """
     number = 0
     for batch in _batches(documents, batch_size):
-        for document, tokens in zip(batch, _tokenize(tokenizer, [text for _, text in batch]), strict=True):
-            for offset in range(0, max(len(tokens), 1), size):
-                yield number, document.name, offset, tokens[offset : offset + size]
+        wanted = batch[max(first - number, 0) :]
+        number += len(batch) - len(wanted)
+        texts = [text for _, text in wanted]
+        for document, tokens in zip(wanted, _tokenize(tokenizer, texts) if texts else [], strict=True):
+            for start in range(offset if number == first else 0, max(len(tokens), 1), size):
+                yield number, document.name, start, tokens[start : start + size]
             number += 1
 
 

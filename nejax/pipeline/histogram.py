@@ -39,18 +39,19 @@ class Histograms(NamedTuple):
     """Tokens in the sample: what every neuron's counts sum to."""
 
 
-def sample_sequences(can_peak: np.ndarray, seed: int) -> np.ndarray:
+def sample_sequences(n_peakable: np.ndarray, seq_len: int, seed: int) -> np.ndarray:
     """Draw the sequences of the sample, without replacement, from those in which anything counts.
 
     Args:
-        can_peak: [n_sequences, seq_len] bool, see `peakable`.
+        n_peakable: [n_sequences] int, how many tokens of each sequence count.
+        seq_len: tokens a sequence.
         seed: of the draw.
 
     Returns:
         [n] int64 numbers of sequences, ascending.
     """
-    candidates = np.flatnonzero(can_peak.any(axis=1))
-    n = min(max(1, MOST_TOKENS // can_peak.shape[1]), len(candidates))
+    candidates = np.flatnonzero(n_peakable)
+    n = min(max(1, MOST_TOKENS // seq_len), len(candidates))
     return np.sort(np.random.default_rng(seed).choice(candidates, size=n, replace=False))
 
 
@@ -58,7 +59,6 @@ def activation_histograms(
     model: Any,
     sequences: Sequences,
     can_peak: np.ndarray,
-    sample: np.ndarray,
     highest: np.ndarray,
     *,
     batch_size: int,
@@ -68,9 +68,8 @@ def activation_histograms(
 
     Args:
         model: see `nejax.models.reading`.
-        sequences: the corpus.
-        can_peak: [n_sequences, seq_len] bool: the tokens that count.
-        sample: numbers of the sequences to be run, see `sample_sequences`.
+        sequences: of the sample, see `sample_sequences`.
+        can_peak: [n_sequences, seq_len] bool: their tokens that count.
         highest: [n_layers, d_mlp] float32: each neuron's highest activation over the corpus, the right edge of its
             last bin. A neuron whose activation never changes has all its tokens there.
         batch_size: sequences a pass; does not change the result beyond rounding.
@@ -83,8 +82,8 @@ def activation_histograms(
     state, batch_size = place(state), up_to_devices(batch_size)
 
     def batches() -> Iterator[Any]:
-        for start in range(0, len(sample), batch_size):
-            group = sample[start : start + batch_size]
+        for start in range(0, len(can_peak), batch_size):
+            group = slice(start, start + batch_size)
             rows = sequences.tokens[group].astype(np.int32), can_peak[group]
             yield place([fill_up(values, batch_size) for values in rows], AXIS)
             progress(int(sequences.length[group].sum()))
@@ -95,7 +94,7 @@ def activation_histograms(
     edges = np.linspace(np.float64(lowest), np.float64(highest), N_BINS + 1, axis=1).astype(np.float32)
     inner_edges = place(edges[:, 1:-1])
     reached = np.zeros((len(highest), N_BINS + 1, highest.shape[1]), np.uint32)
-    reached[:, 0] = n_tokens = int(can_peak[sample].sum())
+    reached[:, 0] = n_tokens = int(can_peak.sum())
     for tokens, counted in batches():
         reached[:, 1:-1] += fetch(_reached(state, tokens, counted, inner_edges, graph=graph))
     counts = (reached[:, :-1] - reached[:, 1:]).swapaxes(1, 2)

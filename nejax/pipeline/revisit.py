@@ -39,28 +39,37 @@ class Revisited(NamedTuple):
     around the peak; NaN outside the sequence and where empty."""
 
 
-def random_positions(can_peak: np.ndarray, n: int, seed: int) -> np.ndarray:
+def random_positions(
+    n_peakable: np.ndarray, can_peak: Callable[[np.ndarray], np.ndarray], n: int, seed: int
+) -> np.ndarray:
     """Draw distinct (sequence, position) pairs at which a peak could be.
 
     Args:
-        can_peak: [n_sequences, seq_len] bool, see `peakable`.
+        n_peakable: [n_sequences] int, at how many positions of each sequence.
+        can_peak: at which: numbers of sequences -> [n, seq_len] bool, see `peakable`. Called with those drawn.
         n: how many; all there are if they are fewer.
         seed: of the draw.
 
     Returns:
         [n, 2] int32, sorted.
     """
-    places = np.flatnonzero(can_peak)
-    drawn = np.random.default_rng(seed).choice(places, size=min(n, len(places)), replace=False)
-    return np.stack(np.divmod(np.sort(drawn), can_peak.shape[1]), axis=1).astype(np.int32)
+    end = np.cumsum(n_peakable, dtype=np.int64)
+    n_places = int(end[-1])
+    drawn = np.sort(np.random.default_rng(seed).choice(n_places, size=min(n, n_places), replace=False))
+    sequence = np.searchsorted(end, drawn, side="right")
+    place = drawn - (end - n_peakable)[sequence]
+    known, row = np.unique(sequence, return_inverse=True)
+    in_order = np.argsort(~can_peak(known), axis=1, kind="stable")  # the positions that can be peaks first
+    return np.stack([sequence, in_order[row, place]], axis=1).astype(np.int32)
 
 
 def revisit(
     model: Any,
-    sequences: Sequences,
+    take: Callable[[np.ndarray], Sequences],
     chosen: Chosen,
     reference: np.ndarray,
     *,
+    seq_len: int,
     batch_size: int,
     progress: Callable[[int], object] = lambda n_tokens: None,
 ) -> Revisited:
@@ -68,9 +77,10 @@ def revisit(
 
     Args:
         model: see `nejax.models.reading`.
-        sequences: the corpus.
+        take: some of the corpus: numbers of sequences -> these. Called in ascending order, each number once.
         chosen: the examples.
         reference: [n_reference, 2], (sequence, position) pairs.
+        seq_len: tokens a sequence.
         batch_size: sequences a pass, on all devices together; filled up to a multiple of their number.
         progress: called with the number of tokens of each batch.
 
@@ -78,7 +88,6 @@ def revisit(
         Inputs, reference inputs and windows.
     """
     n_layers, d_model, _ = model.input_weights().shape
-    seq_len = sequences.tokens.shape[1]
     layers = [_LayerPlan(chosen, layer, reference, seq_len) for layer in range(n_layers)]
     needed = np.unique(np.concatenate([plan.input_key // seq_len for plan in layers]))
     batch_size = up_to_devices(batch_size)
@@ -91,11 +100,14 @@ def revisit(
     graph, state = nnx.split(model)
     state = place(state)
     inputs = [np.zeros((len(plan.input_key), d_model), np.float32) for plan in layers]
+    length = np.zeros(len(needed), np.int32)
     window = np.full((*chosen.sequence.shape, WINDOW_BEFORE + 1 + WINDOW_AFTER), np.nan, np.float16)
 
     def to_read(group: np.ndarray, in_layers: list[tuple[slice, slice]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What one device gets: tokens, and where in them its inputs and examples are."""
-        tokens = fill_up(sequences.tokens[group].astype(np.int32), n_rows)
+        rows = take(group)
+        length[np.searchsorted(needed, group)] = rows.length
+        tokens = fill_up(rows.tokens.astype(np.int32), n_rows)
         row_of = partial(np.searchsorted, group)
         inputs_at = np.zeros((n_layers, n_inputs, 2), np.int32)
         examples_at = np.zeros((n_layers, n_examples, 3), np.int32)
@@ -120,8 +132,8 @@ def revisit(
                 inputs[layer][ins] = found_inputs[layer, : ins.stop - ins.start]
                 flat = window[layer].reshape(-1, window.shape[-1])
                 flat[plan.example[exs]] = found_windows[layer, : exs.stop - exs.start]
-            progress(int(sequences.length[groups[first + device]].sum()))
-    _blank_outside(window, chosen, sequences)
+        progress(int(length[first * n_rows : (first + n_devices) * n_rows].sum()))
+    _blank_outside(window, chosen, needed, length)
     return Revisited(
         inputs=inputs,
         input_of=np.stack([plan.input_of for plan in layers]),
@@ -186,10 +198,17 @@ class _LayerPlan:
         return slice(*np.searchsorted(self.sequence, [group[0], group[-1] + 1]))
 
 
-def _blank_outside(window: np.ndarray, chosen: Chosen, sequences: Sequences) -> None:
-    """Set activations at places before the sequence's start and after its real tokens to NaN."""
+def _blank_outside(window: np.ndarray, chosen: Chosen, needed: np.ndarray, length: np.ndarray) -> None:
+    """Set activations at places before the sequence's start and after its real tokens to NaN.
+
+    Args:
+        window: of all examples; changed in place.
+        chosen: the examples.
+        needed: [n] numbers of the sequences that hold them, ascending.
+        length: [n] how many tokens of these are real.
+    """
     offsets = np.arange(-WINDOW_BEFORE, WINDOW_AFTER + 1)
     for layer in range(len(window)):
         at = chosen.position[layer][..., None] + offsets
-        length = sequences.length[np.maximum(chosen.sequence[layer], 0)][..., None]
-        window[layer][(at < 0) | (at >= length)] = np.nan
+        n_real = length[np.searchsorted(needed, chosen.sequence[layer])][..., None]
+        window[layer][(at < 0) | (at >= n_real)] = np.nan

@@ -6,11 +6,10 @@ Every stage can be run alone, run again, and resumed; what is done is read inste
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,101 +18,25 @@ from tqdm import tqdm
 
 from nejax.errors import UserError
 from nejax.models.loading import LoadedModel, load_model
-from nejax.neuron.top_examples import TopExamples
-from nejax.pipeline.choose import Selection, choose_examples
-from nejax.pipeline.clustering import Clustering, Method
+from nejax.pipeline.choose import choose_examples
 from nejax.pipeline.collect import Collection, collect, from_store, peakable, to_store
-from nejax.pipeline.corpus import Sequences, make_sequences
-from nejax.pipeline.documents import open_corpus
+from nejax.pipeline.corpus import Account, Sequences, Shard, cut_documents
+from nejax.pipeline.digests import Digests
+from nejax.pipeline.documents import Document, open_corpus
 from nejax.pipeline.features import CHUNK_MIB, LayerClusterer
 from nejax.pipeline.histogram import activation_histograms, sample_sequences
 from nejax.pipeline.processes import first_then_all, is_first
 from nejax.pipeline.revisit import random_positions, revisit
+from nejax.pipeline.sequences import SequenceShards, ahead
+from nejax.pipeline.settings import Settings
 from nejax.pipeline.similar import similar_features
-from nejax.pipeline.stores import RunDirectory, Store, pack_text, stop_on_full_disk
+from nejax.pipeline.stores import RunDirectory, Store, stop_on_full_disk
 
 COLLECT_PARTIAL = "collect.partial"
 """The folder of an unfinished collection's checkpoints."""
 
 N_REFERENCE = 64
 """Random positions whose inputs calibrate the cut height: 2,016 pairs."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Everything that decides what an atlas holds. `README.md` explains each under the flag of the same name."""
-
-    model: str = "gpt2-tiny"
-    input_weights: str = "native"
-    precision: str = "float32"
-    corpus: str = "python-docs"
-    text_field: str = "text"
-    split: str = "train"
-    max_sequences: int | None = 4096
-    seq_len: int = 128
-    first_position: int = 1
-    keep: int = 128
-    examples: int = 64
-    selection: Selection = "fraction"
-    min_fraction: float = 0.4
-    max_repeats: int = 2
-    clustering: Method = Clustering.method
-    height: float | None = Clustering.height
-    n_clusters: int | None = Clustering.n_clusters
-    max_clusters: int = Clustering.max_clusters
-    n_restarts: int = Clustering.n_restarts
-    min_silhouette: float = Clustering.min_silhouette
-    n_neighbors: int = Clustering.n_neighbors
-    similar: int = 20
-    min_similarity: float = 0.7
-    seed: int = 0
-
-    def how_to_cluster(self) -> Clustering:
-        """The method of clustering with its settings."""
-        return Clustering(self.clustering, *(getattr(self, f.name) for f in dataclasses.fields(Clustering)[1:]))
-
-    def check(self) -> None:
-        """Refuse values out of range before any work.
-
-        Raises:
-            UserError: names the flag, its value, and what was expected.
-        """
-        choices = {
-            "input_weights": ("native", "folded"),
-            "precision": ("float32", "bfloat16", "float16"),
-            "selection": get_args(Selection),
-            "clustering": get_args(Method),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise UserError(f"--{name}={getattr(self, name)}: expected one of {', '.join(known)}")
-        at_least = {
-            "seq_len": 3,
-            "keep": 1,
-            "examples": 2,
-            "max_repeats": 1,
-            "max_sequences": 1,
-            "first_position": 0,
-            "similar": 0,
-            "seed": 0,
-        }
-        for name, low in at_least.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise UserError(f"--{name}={value}: expected at least {low}")
-        if not 0 <= self.min_fraction < 1:
-            raise UserError(f"--min_fraction={self.min_fraction:g}: expected a fraction from 0 up to, not including, 1")
-        if not -1 <= self.min_similarity < 1:
-            raise UserError(
-                f"--min_similarity={self.min_similarity:g}: expected a cosine from -1 up to, not including, 1"
-            )
-        if self.keep < self.examples:
-            raise UserError(
-                f"--keep={self.keep} is less than --examples={self.examples}: examples are chosen from those kept"
-            )
-        if self.first_position >= self.seq_len:
-            raise UserError(f"--first_position={self.first_position}: expected less than --seq_len={self.seq_len}")
-        self.how_to_cluster().check(self.examples)
 
 
 class Run:
@@ -163,14 +86,19 @@ class Run:
             )
         return loaded
 
-    def tokens(self) -> Store:
-        """Documents cut into sequences: `tokens`, `length`, `document`, `offset`, and the documents' names, packed."""
-        if not self.directory.is_done("tokens"):
-            first_then_all(lambda: self._cut_tokens() if is_first() else self.directory.refresh())
-        return self.directory.load("tokens")
+    def tokens(self) -> SequenceShards:
+        """Documents cut into sequences, all of them, in stores `tokens-NNNN`. Of several processes, the first cuts."""
+        if not self._shards.are_whole:
+            first_then_all(self._cut_all)
+        return self._shards
 
     def collect(self) -> Store:
-        """Every neuron's best K examples, firing count and moments of its activation."""
+        """Every neuron's best K examples, firing count and moments of its activation.
+
+        Sequences that are not there yet are cut while the model reads those before.
+        """
+        if jax.process_count() > 1:
+            self.tokens()
         store = self.directory.stage("collect", self._collect)
         if is_first():  # only now is the result safe
             shutil.rmtree(self.directory.path / COLLECT_PARTIAL, ignore_errors=True)
@@ -192,7 +120,7 @@ class Run:
         shared = self.inputs()
         names = [_name("features", layer) for layer in range(len(shared["sequence"]))]
         all_done = all(map(self.directory.is_done, names))
-        with self._bar("features", len(names), "layers", hidden=all_done) as advance:
+        with self._bar("features", lambda: len(names), "layers", hidden=all_done) as advance:
             for layer, name in enumerate(names):
                 yield self.directory.stage(name, lambda: self._features(shared, layer))  # noqa: B023
                 advance(1)
@@ -207,29 +135,46 @@ class Run:
         inputs, neuron = self._central_inputs()  # before the clock of this stage starts
         return self.directory.stage("similar", lambda: self._similar(inputs, neuron))
 
-    def _cut_tokens(self) -> None:
-        self.directory.stage("tokens", self._tokens)
+    def _cut_all(self) -> None:
+        if is_first():
+            for _ in self._shards.stream():
+                pass
+        else:
+            self.directory.refresh()
+            del self._shards
 
-    def _tokens(self) -> tuple[Store, dict[str, Any]]:
+    @functools.cached_property
+    def _shards(self) -> SequenceShards:
+        return SequenceShards(self.directory, self.settings.seq_len, self._cut)
+
+    @functools.cached_property
+    def _documents(self) -> Iterable[Document]:
         s = self.settings
-        corpus = open_corpus(s.corpus, text_field=s.text_field, split=s.split)
-        tokenizer = self.loaded.tokenizer
-        with self._bar("tokens", s.max_sequences, "sequences") as advance:
-            cut = make_sequences(corpus, tokenizer, seq_len=s.seq_len, max_sequences=s.max_sequences, progress=advance)
-        store = cut.sequences._asdict() | {"documents": pack_text(cut.documents)}
-        fingerprint = hashlib.blake2b(cut.sequences.tokens.tobytes(), digest_size=16).hexdigest()
-        return store, {**cut.counts, "skipped": dict(cut.skipped), "fingerprint": fingerprint}
+        return open_corpus(s.corpus, text_field=s.text_field, split=s.split)
+
+    def _cut(self, after: Account | None, seen: Digests) -> Generator[Shard, None, None]:
+        n, rule = self.settings.max_sequences, {"seq_len": self.settings.seq_len, "seen": seen, "after": after}
+        documents, tokenizer = self._documents, self.loaded.tokenizer
+        with self._bar("tokens", lambda: n, "sequences") as advance:
+            advance(after.counts["sequences"] if after else 0)
+            yield from cut_documents(documents, tokenizer, max_sequences=n, progress=advance, **rule)
 
     def _collect(self) -> tuple[Store, dict[str, Any]]:
-        s, sequences = self.settings, self.sequences()
+        s, shards, model = self.settings, self._shards, self.loaded.model
         with (
-            self._bar("collect", int(sequences.length.sum()), "tokens") as advance,
+            self._bar("collect", lambda: shards.expected_tokens(s.max_sequences), "tokens") as advance,
             _products_of(s.precision),
             stop_on_full_disk(self.directory.path),
+            contextlib.ExitStack() as reading,
         ):
+
+            def pieces(start: int) -> Iterator[Sequences]:
+                advance(shards.tokens_before(start))
+                return reading.enter_context(ahead(shards.stream(start)))
+
             found = collect(
-                self.loaded.model,
-                lambda start: [Sequences(*(field[start:] for field in sequences))],
+                model,
+                pieces,
                 keep=s.keep,
                 special=self.special_tokens(),
                 first_position=s.first_position,
@@ -238,14 +183,13 @@ class Run:
                 checkpoints=self.directory.path / COLLECT_PARTIAL,
                 checkpoint_seconds=self.checkpoint_seconds,
             )
-        return to_store(found), {"peakable_tokens": int(self._can_peak(sequences).sum())}
+        return to_store(found), {"peakable_tokens": int(self._sizes[1].sum())}
 
     def _inputs(self) -> tuple[Store, dict[str, Any]]:
-        s, sequences = self.settings, self.sequences()
-        best = TopExamples(*(self.collect()[field] for field in TopExamples._fields))
+        s, shards, best = self.settings, self.tokens(), self.collection().examples
         chosen, counts = choose_examples(
             best,
-            sequences.tokens,
+            shards.stream(),
             selection=s.selection,
             n_examples=s.examples,
             min_fraction=s.min_fraction,
@@ -253,16 +197,16 @@ class Run:
         )
         if not counts["examples"]:
             raise UserError("no neuron fires anywhere in this corpus; nothing to cluster. Check the model's weights")
-        can_peak = self._can_peak(sequences)
-        reference = random_positions(can_peak, N_REFERENCE, s.seed)
+        length, n_peakable = self._sizes
+        reference = random_positions(n_peakable, lambda n: self._can_peak(shards.take(n)), N_REFERENCE, s.seed)
         needed = np.union1d(chosen.sequence[chosen.sequence >= 0], reference[:, 0])
-        sample = sample_sequences(can_peak, s.seed)
-        n_tokens = int(sequences.length[needed].sum()) + 2 * int(sequences.length[sample].sum())
-        with self._bar("inputs", n_tokens, "tokens") as advance, _products_of(s.precision):
+        sample = shards.take(sample_sequences(n_peakable, s.seq_len, s.seed))
+        n_tokens = int(length[needed].sum()) + 2 * int(sample.length.sum())
+        with self._bar("inputs", lambda: n_tokens, "tokens") as advance, _products_of(s.precision):
             model, settings = self.loaded.model, {"batch_size": self.batch_size, "progress": advance}
-            found = revisit(model, sequences, chosen, reference, **settings)
+            found = revisit(model, shards.take, chosen, reference, seq_len=s.seq_len, **settings)
             highest = np.asarray(best.activation[..., 0])
-            histograms = activation_histograms(model, sequences, can_peak, sample, highest, **settings)
+            histograms = activation_histograms(model, sample, self._can_peak(sample), highest, **settings)
         for layer, inputs in enumerate(found.inputs):
             facts = {"distinct_inputs": len(inputs)}
             self.directory.save(_name("inputs", layer), {"inputs": inputs}, facts)
@@ -324,7 +268,7 @@ class Run:
 
     def _similar(self, inputs: np.ndarray, neuron: np.ndarray) -> tuple[Store, dict[str, Any]]:
         s = self.settings
-        with self._bar("similar", len(inputs) ** 2, "pairs") as advance:
+        with self._bar("similar", lambda: len(inputs) ** 2, "pairs") as advance:
             found = similar_features(inputs, neuron, k=s.similar, threshold=s.min_similarity, progress=advance)
         facts = {"features": len(inputs), "features_with_similar": int((found.feature >= 0).any(axis=1).sum())}
         return found._asdict(), facts
@@ -352,11 +296,6 @@ class Run:
         if self.settings.similar and not self.directory.is_done("similar"):
             self.similar()
 
-    def sequences(self) -> Sequences:
-        """The sequences of the tokens stage."""
-        store = self.tokens()
-        return Sequences(*(store[field] for field in Sequences._fields))
-
     def collection(self) -> Collection:
         """What the collect stage found."""
         return from_store(self.collect())
@@ -370,14 +309,26 @@ class Run:
         special = jnp.asarray(self.special_tokens())
         return np.asarray(peakable(tokens, length, special, self.settings.first_position))
 
+    @functools.cached_property
+    def _sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of every sequence, [n_sequences] int32: how many tokens are real, and at how many a peak can be."""
+        pieces = ((piece.length, self._can_peak(piece).sum(axis=1, dtype=np.int32)) for piece in self.tokens().stream())
+        length, n_peakable = map(np.concatenate, zip(*pieces, strict=True))
+        return length, n_peakable
+
     @contextlib.contextmanager
     def _bar(
-        self, stage: str, total: int | None, unit: str, *, hidden: bool = False
-    ) -> Iterator[Callable[[int], object]]:
-        """A progress bar with a rate and the time left."""
+        self, stage: str, total: Callable[[], int | None], unit: str, *, hidden: bool = False
+    ) -> Iterator[Callable[[int], None]]:
+        """A progress bar with a rate and the time left; the total is asked for at every step, and may change."""
         disable = self.quiet or hidden or not is_first()
-        with tqdm(total=total, desc=f"{stage:>8}", unit=f" {unit}", unit_scale=True, disable=disable) as bar:
-            yield bar.update
+        with tqdm(total=total(), desc=f"{stage:>8}", unit=f" {unit}", unit_scale=True, disable=disable) as bar:
+
+            def advance(n: int) -> None:
+                bar.total = total()
+                bar.update(n)
+
+            yield advance
 
 
 def _name(stage: str, layer: int) -> str:

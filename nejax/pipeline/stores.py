@@ -131,10 +131,13 @@ class RunDirectory:
         Returns:
             The error to raise.
         """
-        order = list(self.manifest["stages"])
-        facts = self.manifest["stages"].pop(name)
+        stages = self.manifest["stages"]
+        order = list(stages)
         later = order[order.index(name) + 1 :]
-        self.manifest.setdefault("damaged", {})[name] = {"digest": facts.get("digest"), "later": later}
+        whole = name.partition("-")[0]  # the stage that made this store among others
+        for lost in {name, whole} & stages.keys():
+            facts = stages.pop(lost)
+            self.manifest.setdefault("damaged", {})[lost] = {"digest": facts.get("digest"), "later": later}
         self._write_manifest()
         return DamagedStore(
             f"the store {self.path / name} is damaged ({reason}); run the same command again: it is made anew"

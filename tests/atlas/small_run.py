@@ -4,11 +4,14 @@ import random
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from nejax.models.gpt2 import GPT2, GPT2Config
 from nejax.models.tokens import train_tokenizer
 from nejax.models.weights import save_gpt2
+from nejax.pipeline.corpus import Sequences
+from nejax.pipeline.stages import Run
 
 N_LAYERS, D_MLP = 3, 64
 DEAD_LAYER, DEAD_NEURON = 1, (0, 5)
@@ -44,3 +47,9 @@ def make_corpus(directory: Path) -> Path:
         sentences = random.Random(i).choices(_SENTENCES, k=6)
         (directory / f"text-{i:02d}.txt").write_text(" ".join(sentences), encoding="utf-8")
     return directory
+
+
+def all_sequences(run: Run) -> Sequences:
+    """Of a finished run."""
+    shards = run.tokens()
+    return shards.take(np.arange(shards.n_sequences))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS
+from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, all_sequences
 
 import nejax
 from nejax.atlas.atlas import Atlas, Neuron, open_atlas
@@ -35,7 +35,7 @@ def alive(neurons: list[Neuron]) -> list[Neuron]:
 
 
 def test_examples_are_those_of_the_stores(neurons, run):
-    chosen, tokens = run.inputs(), run.tokens()
+    chosen, sequences = run.inputs(), all_sequences(run)
     for neuron in neurons:
         store = {name: chosen[name][neuron.layer, neuron.index] for name in ("sequence", "position", "activation")}
         examples = neuron.examples
@@ -46,10 +46,10 @@ def test_examples_are_those_of_the_stores(neurons, run):
             np.testing.assert_array_equal(example.activations, window[~np.isnan(window)].astype(np.float32))
             assert example.activations.dtype == np.float32
             start = example.position - example.peak
-            length = tokens["length"][example.sequence]
+            length = sequences.length[example.sequence]
             assert start == max(0, example.position - WINDOW_BEFORE)
             stop = min(length, example.position + WINDOW_AFTER + 1)
-            np.testing.assert_array_equal(example.tokens, tokens["tokens"][example.sequence, start:stop])
+            np.testing.assert_array_equal(example.tokens, sequences.tokens[example.sequence, start:stop])
             assert len(example.pieces) == len(example.activations) == len(example.tokens)
             # The peak was found in one pass and the window in another, with batches of another shape; float16 rounds
             # by up to 2**-11 of the value.
@@ -153,7 +153,7 @@ def test_similar_features_are_those_of_the_store(atlas, alive, run):
 
 
 def test_texts_are_what_the_tokenizer_decodes(atlas, run):
-    tokens, length, tokenizer = run.tokens()["tokens"], run.tokens()["length"], run.loaded.tokenizer
+    (tokens, length, *_), tokenizer = all_sequences(run), run.loaded.tokenizer
     assert atlas.n_sequences == len(tokens)
     for sequence, (row, n) in enumerate(zip(tokens, length, strict=True)):
         np.testing.assert_array_equal(atlas.tokens(sequence), row[:n])

@@ -6,7 +6,7 @@ import sqlite3
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS
+from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, all_sequences
 
 from nejax.atlas.atlas import Atlas, Neuron
 from nejax.models.gpt2 import GPT2
@@ -24,10 +24,10 @@ def neurons(atlas: Atlas) -> list[Neuron]:
 @pytest.fixture(scope="module")
 def sampled(run: Run) -> np.ndarray:
     """[n_layers, n_tokens, d_mlp] activations at the sampled tokens, from one plain pass."""
-    sequences = run.sequences()
+    sequences = all_sequences(run)
     tokens, length = jnp.asarray(sequences.tokens), jnp.asarray(sequences.length)
     can_peak = np.asarray(peakable(tokens, length, jnp.asarray(run.special_tokens()), 1))
-    sample = sample_sequences(can_peak, run.settings.seed)
+    sample = sample_sequences(can_peak.sum(axis=1), can_peak.shape[1], run.settings.seed)
     _, activation = run.loaded.model(tokens[sample], reader=lambda view: view.activation)
     return np.asarray(activation)[:, can_peak[sample]]
 

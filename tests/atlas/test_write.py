@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS
+from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, all_sequences
 
 from nejax.atlas import write
 from nejax.atlas.atlas import Atlas, open_atlas
@@ -22,7 +22,7 @@ from nejax.models.tokens import token_bytes
 from nejax.neuron.polysemanticity import Polysemanticity
 from nejax.pipeline import stages
 from nejax.pipeline.stages import Run, Settings
-from nejax.pipeline.stores import Store, unpack_text
+from nejax.pipeline.stores import Store
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_features_are_those_of_the_stores(tables, found):
 
 
 def test_peak_tokens_are_the_most_frequent_characters_or_tokens_at_the_peaks(tables, run):
-    tokens, length = run.tokens()["tokens"], run.tokens()["length"]
+    tokens, length, *_ = all_sequences(run)
     table = token_bytes(run.loaded.tokenizer)
     texts = [texts_by_bytes([table[token] for token in row[:n]]) for row, n in zip(tokens, length, strict=True)]
     n_straddling = 0
@@ -162,11 +162,11 @@ def texts_by_bytes(tokens: list[bytes]) -> list[tuple[str, bool]]:
 
 
 def test_arrays_are_those_of_the_stores_without_empty_places(run, found):
-    tokens, chosen = run.tokens(), run.inputs()
+    sequences, chosen = all_sequences(run), run.inputs()
     there = chosen["sequence"] >= 0
     assert array(run, "tokens").dtype == np.uint16
-    np.testing.assert_array_equal(array(run, "tokens"), tokens["tokens"])
-    expected = np.stack([tokens["length"], tokens["document"], tokens["offset"]], axis=1)
+    np.testing.assert_array_equal(array(run, "tokens"), sequences.tokens)
+    expected = np.stack([sequences.length, sequences.document, sequences.offset], axis=1)
     np.testing.assert_array_equal(array(run, "sequences"), expected)
     np.testing.assert_array_equal(array(run, "window"), chosen["window"][there])
     assert array(run, "window").dtype == np.float16
@@ -212,7 +212,9 @@ def test_examples_are_found_by_sequence(run):
 
 
 def test_documents_and_manifest(tables, run):
-    assert [row["name"] for row in tables["documents"]] == unpack_text(run.tokens()["documents"])
+    assert [row["name"] for row in tables["documents"]] == [
+        name for names in run.tokens().documents() for name in names
+    ]
     meta = {row["key"]: json.loads(row["value"]) for row in tables["meta"]}
     assert meta["manifest"]["settings"] == run.directory.manifest["settings"]
     assert meta["manifest"]["model"]["fingerprint"] == run.loaded.fingerprint

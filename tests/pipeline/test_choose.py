@@ -7,6 +7,7 @@ import pytest
 
 from nejax.neuron.top_examples import TopExamples
 from nejax.pipeline.choose import CONTEXT, Chosen, choose_examples
+from nejax.pipeline.corpus import Sequences
 
 N_LAYERS, D_MLP, KEEP, N_SEQUENCES, SEQ_LEN = 2, 40, 12, 30, 14
 
@@ -50,7 +51,11 @@ def candidates(best: TopExamples, tokens: np.ndarray, layer: int, neuron: int, m
 
 def choose(best, tokens, **options: Any) -> tuple[Chosen, dict[str, int]]:
     defaults = {"selection": "top", "n_examples": 5, "min_fraction": 0.4, "max_repeats": 2}
-    return choose_examples(best, tokens, **(defaults | options))
+    none = np.zeros(len(tokens), np.int32)  # the choice looks at tokens alone
+    pieces = [
+        Sequences(*(field[i : i + 11] for field in (tokens, none, none, none))) for i in range(0, len(tokens), 11)
+    ]
+    return choose_examples(best, pieces, **(defaults | options))
 
 
 def examples_of(chosen: Chosen, layer: int, neuron: int) -> list[tuple[float, int, int]]:

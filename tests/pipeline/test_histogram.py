@@ -15,6 +15,11 @@ from nejax.pipeline.histogram import N_BINS, Histograms, activation_histograms, 
 SAMPLE = np.array([0, 1, 4, 5, 11, 12, 13, 20, 36])
 
 
+def rows(sequences: Sequences, sample: np.ndarray = SAMPLE) -> Sequences:
+    """Those of the sample."""
+    return Sequences(*(field[sample] for field in sequences))
+
+
 @pytest.fixture(scope="module")
 def can_peak(sequences) -> np.ndarray:
     return np.asarray(peakable(jnp.asarray(sequences.tokens), jnp.asarray(sequences.length), jnp.asarray(SPECIAL), 1))
@@ -28,7 +33,7 @@ def highest(seen, can_peak) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def found(model, sequences, can_peak, highest) -> Histograms:
-    return activation_histograms(model, sequences, can_peak, SAMPLE, highest, batch_size=4)
+    return activation_histograms(model, rows(sequences), can_peak[SAMPLE], highest, batch_size=4)
 
 
 def test_histograms_are_those_of_the_activations_read_plainly(found, seen, can_peak, highest):
@@ -56,7 +61,7 @@ def test_the_batch_size_does_not_matter_and_each_pass_is_compiled_once(
     model, sequences, can_peak, highest, found, traces
 ):
     told = []
-    again = activation_histograms(model, sequences, can_peak, SAMPLE, highest, batch_size=7, progress=told.append)
+    again = activation_histograms(model, rows(sequences), can_peak[SAMPLE], highest, batch_size=7, progress=told.append)
     assert traces == [(7, SEQ_LEN)] * 2
     assert len(told) == 4 and sum(told) == 2 * sequences.length[SAMPLE].sum()
     np.testing.assert_allclose(again.lowest, found.lowest, rtol=1e-5, atol=1e-6)
@@ -107,7 +112,7 @@ def test_tokens_on_edges_are_in_the_upper_bin_and_at_the_end_in_the_last(batch_s
     can_peak = can_peak.copy()
     can_peak[:, 4:6] = True
     highest = table.max(axis=1)
-    found = activation_histograms(Table(table), sequences, can_peak, np.arange(9), highest, batch_size=batch_size)
+    found = activation_histograms(Table(table), sequences, can_peak, highest, batch_size=batch_size)
     for layer, neuron in np.ndindex(2, 6):
         values = table[layer, sequences.tokens[can_peak], neuron]
         if (layer, neuron) == (1, 5):
@@ -123,7 +128,7 @@ def test_the_lowest_activation_is_that_of_the_sample_and_the_highest_that_of_the
     table, sequences, can_peak = known
     sample = np.array([3, 7])
     highest = np.full((2, 6), 100, "f4")
-    found = activation_histograms(Table(table), sequences, can_peak, sample, highest, batch_size=4)
+    found = activation_histograms(Table(table), rows(sequences, sample), can_peak[sample], highest, batch_size=4)
     values = table[:, sequences.tokens[sample][can_peak[sample]]]
     np.testing.assert_array_equal(found.lowest, values.min(axis=1))
     for layer, neuron in np.ndindex(2, 6):
@@ -135,7 +140,7 @@ def test_the_lowest_activation_is_that_of_the_sample_and_the_highest_that_of_the
 def test_what_exceeds_the_highest_by_rounding_is_in_the_last_bin(known):
     table, sequences, can_peak = known
     highest = np.nextafter(table.max(axis=1), -np.inf)
-    found = activation_histograms(Table(table), sequences, can_peak, np.arange(9), highest, batch_size=4)
+    found = activation_histograms(Table(table), sequences, can_peak, highest, batch_size=4)
     assert (found.counts.sum(axis=-1) == can_peak.sum()).all()
     top = (table[..., sequences.tokens[can_peak], :] == table.max(axis=1, keepdims=True)).sum(axis=1)
     assert (found.counts[..., -1] >= top).all() and (found.lowest <= highest).all()
@@ -145,13 +150,17 @@ def test_what_exceeds_the_highest_by_rounding_is_in_the_last_bin(known):
 
 
 def test_a_sample_is_drawn_without_replacement_by_its_seed(can_peak, monkeypatch):
-    assert sample_sequences(can_peak, 0).tolist() == list(range(N_SEQUENCES)), "all there are"
+    assert sample_sequences(can_peak.sum(axis=1), can_peak.shape[1], 0).tolist() == list(range(N_SEQUENCES)), (
+        "all there are"
+    )
     monkeypatch.setattr(histogram_module, "MOST_TOKENS", 10 * SEQ_LEN + SEQ_LEN - 1)
-    first = sample_sequences(can_peak, 0)
+    first = sample_sequences(can_peak.sum(axis=1), can_peak.shape[1], 0)
     assert len(first) == 10 and sorted(set(first.tolist())) == first.tolist()
-    assert np.array_equal(first, sample_sequences(can_peak, 0))
-    assert not np.array_equal(first, sample_sequences(can_peak, 1))
-    drawn = np.bincount(np.concatenate([sample_sequences(can_peak, seed) for seed in range(400)]))
+    assert np.array_equal(first, sample_sequences(can_peak.sum(axis=1), can_peak.shape[1], 0))
+    assert not np.array_equal(first, sample_sequences(can_peak.sum(axis=1), can_peak.shape[1], 1))
+    drawn = np.bincount(
+        np.concatenate([sample_sequences(can_peak.sum(axis=1), can_peak.shape[1], seed) for seed in range(400)])
+    )
     # Binomial with 400 draws of probability 10 / 37: mean 108, standard deviation 9.
     assert len(drawn) == N_SEQUENCES and drawn.min() > 60 and drawn.max() < 156
 
@@ -159,4 +168,4 @@ def test_a_sample_is_drawn_without_replacement_by_its_seed(can_peak, monkeypatch
 def test_sequences_in_which_nothing_counts_are_not_drawn():
     can_peak = np.zeros((5, 10_000), bool)  # longer than the sample: one is drawn all the same
     can_peak[3, 17] = True
-    assert [sample_sequences(can_peak, seed).tolist() for seed in range(3)] == [[3]] * 3
+    assert [sample_sequences(can_peak.sum(axis=1), can_peak.shape[1], seed).tolist() for seed in range(3)] == [[3]] * 3

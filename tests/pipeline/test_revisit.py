@@ -6,9 +6,27 @@ from tiny_gpt2 import D_MLP, D_MODEL, DEAD, N_LAYERS, N_SEQUENCES, SEQ_LEN, SPEC
 
 from nejax.pipeline import revisit as revisit_module
 from nejax.pipeline.choose import Chosen
+from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.revisit import Revisited, random_positions, revisit
 
 N_EXAMPLES = 5
+
+
+def visit(model, sequences: Sequences, chosen: Chosen, reference: np.ndarray, **options) -> Revisited:
+    """With each sequence asked for once, in ascending order."""
+    asked = []
+
+    def take(numbers: np.ndarray) -> Sequences:
+        asked.extend(numbers.tolist())
+        return Sequences(*(field[numbers] for field in sequences))
+
+    found = revisit(model, take, chosen, reference, seq_len=SEQ_LEN, **options)
+    assert asked == sorted(set(asked))
+    return found
+
+
+def draw(can_peak: np.ndarray, n: int, seed: int) -> np.ndarray:
+    return random_positions(can_peak.sum(axis=1), lambda numbers: can_peak[numbers], n, seed)
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +55,13 @@ def can_peak(sequences) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def reference(can_peak) -> np.ndarray:
-    return random_positions(can_peak, 12, seed=1)
+    return draw(can_peak, 12, seed=1)
 
 
 @pytest.fixture(scope="module")
 def revisited(model, sequences, chosen, reference) -> Revisited:
     """In batches of 8: several, the last smaller."""
-    return revisit(model, sequences, chosen, reference, batch_size=8)
+    return visit(model, sequences, chosen, reference, batch_size=8)
 
 
 def each_example(chosen: Chosen):
@@ -87,7 +105,7 @@ def test_a_short_window_inside_the_sequence(model, sequences, chosen, reference,
     """And with another batch size, larger than the corpus."""
     monkeypatch.setattr(revisit_module, "WINDOW_BEFORE", 2)
     monkeypatch.setattr(revisit_module, "WINDOW_AFTER", 3)
-    found = revisit(model, sequences, chosen, reference, batch_size=64)
+    found = visit(model, sequences, chosen, reference, batch_size=64)
     assert_inputs_and_windows(found, chosen, reference, seen, sequences)
 
 
@@ -126,7 +144,7 @@ def test_the_batch_size_does_not_matter_and_only_needed_sequences_are_run(
     batch_size, revisited, model, sequences, chosen, reference, traces
 ):
     told = []
-    found = revisit(model, sequences, chosen, reference, batch_size=batch_size, progress=told.append)
+    found = visit(model, sequences, chosen, reference, batch_size=batch_size, progress=told.append)
     assert np.array_equal(found.input_of, revisited.input_of)
     for a, b in zip(found.inputs, revisited.inputs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -144,7 +162,7 @@ def test_the_batch_size_does_not_matter_and_only_needed_sequences_are_run(
 def test_a_layer_of_dead_neurons_has_the_reference_inputs_alone(model, sequences, chosen, reference, seen):
     dead = chosen.sequence.copy()
     dead[1] = -1
-    found = revisit(model, sequences, chosen._replace(sequence=dead), reference, batch_size=8)
+    found = visit(model, sequences, chosen._replace(sequence=dead), reference, batch_size=8)
     assert len(found.inputs[1]) == len(reference) and (found.input_of[1] == -1).all()
     np.testing.assert_array_equal(found.inputs[1], found.reference[1])
 
@@ -153,17 +171,24 @@ def test_a_layer_of_dead_neurons_has_the_reference_inputs_alone(model, sequences
 
 
 def test_random_positions_are_places_for_a_peak_distinct_and_sorted(can_peak):
-    drawn = random_positions(can_peak, 64, seed=0)
+    drawn = draw(can_peak, 64, seed=0)
     assert drawn.shape == (64, 2) and drawn.dtype == np.int32
     assert can_peak[tuple(drawn.T)].all()
     places = [tuple(place) for place in drawn.tolist()]
     assert places == sorted(set(places))
 
 
+def test_random_positions_are_drawn_from_all_places_in_order(can_peak):
+    """By the same draw from one flat list of them, which a large corpus has no room for."""
+    for seed in range(5):
+        places = np.random.default_rng(seed).choice(np.flatnonzero(can_peak), size=64, replace=False)
+        assert np.array_equal(draw(can_peak, 64, seed), np.stack(np.divmod(np.sort(places), SEQ_LEN), axis=1))
+
+
 def test_random_positions_depend_on_the_seed_alone(can_peak):
-    first = random_positions(can_peak, 30, seed=3)
-    assert np.array_equal(first, random_positions(can_peak, 30, seed=3))
-    assert not np.array_equal(first, random_positions(can_peak, 30, seed=4))
+    first = draw(can_peak, 30, seed=3)
+    assert np.array_equal(first, draw(can_peak, 30, seed=3))
+    assert not np.array_equal(first, draw(can_peak, 30, seed=4))
 
 
 def test_every_place_is_as_likely():
@@ -171,7 +196,7 @@ def test_every_place_is_as_likely():
     can_peak[[0, 1, 1, 2, 3], [5, 0, 3, 2, 5]] = True
     counts = np.zeros(can_peak.shape)
     for seed in range(500):
-        drawn = random_positions(can_peak, 2, seed)
+        drawn = draw(can_peak, 2, seed)
         counts[tuple(drawn.T)] += 1
     # Binomial with 500 draws of probability 2/5: standard deviation 11.
     assert (counts[can_peak] > 150).all() and (counts[can_peak] < 250).all() and not counts[~can_peak].any()
@@ -181,5 +206,5 @@ def test_every_place_is_as_likely():
 def test_with_fewer_places_than_asked_for_all_are_taken(n):
     can_peak = np.zeros((3, 4), bool)
     can_peak[[0, 2, 2], [1, 0, 3]] = True
-    assert random_positions(can_peak, n, seed=0).tolist() == [[0, 1], [2, 0], [2, 3]]
-    assert random_positions(np.zeros((3, 4), bool), n, seed=0).shape == (0, 2)
+    assert draw(can_peak, n, seed=0).tolist() == [[0, 1], [2, 0], [2, 3]]
+    assert draw(np.zeros((3, 4), bool), n, seed=0).shape == (0, 2)

@@ -25,7 +25,7 @@ DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]  # a whole layer, and
 SEQ_LEN, KEEP, N_EXAMPLES, N_SEQUENCES = 24, 8, 6, 30
 WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of", "naïve", "東京"]
 STORES = [
-    "tokens",
+    "tokens-0000",
     "collect",
     *(f"inputs-{layer:02d}" for layer in range(N_LAYERS)),
     "inputs",
@@ -64,7 +64,7 @@ def settings(sources) -> Settings:
 def everything(run: Run) -> dict[str, Store]:
     """Run what is not done; all stores."""
     features = list(run.features())
-    stores = {"tokens": run.tokens(), "collect": run.collect(), "inputs": run.inputs()}
+    stores = {"tokens-0000": run.directory.load("tokens-0000"), "collect": run.collect(), "inputs": run.inputs()}
     for layer, store in enumerate(features):
         stores[f"inputs-{layer:02d}"] = run.directory.load(f"inputs-{layer:02d}")
         stores[f"features-{layer:02d}"] = store
@@ -107,10 +107,10 @@ def stores(finished) -> dict[str, Store]:
 
 
 def test_every_store_has_its_arrays(finished, stores):
-    assert set(facts(finished)) == set(STORES)
-    assert stores["tokens"]["tokens"].shape == (N_SEQUENCES, SEQ_LEN)
-    names = unpack_text(stores["tokens"]["documents"])
-    assert len(names) == stores["tokens"]["document"].max() + 1 and all(name.endswith(".txt") for name in names)
+    assert set(facts(finished)) == {*STORES, "tokens"}
+    assert stores["tokens-0000"]["tokens"].shape == (N_SEQUENCES, SEQ_LEN)
+    names = unpack_text(stores["tokens-0000"]["documents"])
+    assert len(names) == stores["tokens-0000"]["document"].max() + 1 and all(name.endswith(".txt") for name in names)
     assert stores["collect"]["activation"].shape == (N_LAYERS, D_MLP, KEEP)
     assert stores["collect"]["n_fired"].shape == stores["collect"]["m4"].shape == (N_LAYERS, D_MLP)
     assert stores["inputs"]["sequence"].shape == (N_LAYERS, D_MLP, N_EXAMPLES)
@@ -149,7 +149,7 @@ def test_the_manifest_says_what_was_asked_and_what_was_found(finished, settings,
     assert manifest["model"] == {"name": settings.model, "fingerprint": finished.loaded.fingerprint}
     assert {"jax", "numpy", "python"} <= manifest["versions"].keys()
     assert all(manifest["stages"][stage]["seconds"] >= 0 for stage in STORES if not stage.startswith("inputs-"))
-    said, tokens = facts(finished), stores["tokens"]
+    said, tokens = facts(finished), stores["tokens-0000"]
     assert said["tokens"]["sequences"] == N_SEQUENCES
     assert said["tokens"]["tokens"] == (tokens["length"] - 1).sum()
     assert sum(said["tokens"]["skipped"].values()) == 2
@@ -188,7 +188,6 @@ def test_stores_as_tuples(finished, stores):
     assert isinstance(found, Collection)
     assert np.array_equal(found.examples.sequence, stores["collect"]["sequence"])
     assert np.array_equal(found.moments.m3, stores["collect"]["m3"])
-    assert np.array_equal(finished.sequences().offset, stores["tokens"]["offset"])
 
 
 # --- run again, resumed
@@ -198,7 +197,7 @@ def test_a_finished_run_is_read_without_its_model_or_its_corpus(finished, settin
     for name in (
         "load_model",
         "open_corpus",
-        "make_sequences",
+        "cut_documents",
         "collect",
         "choose_examples",
         "revisit",
@@ -221,6 +220,8 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits(settings, finished
     """Killed with a store written and not yet marked, or just marked; the last finds everything half done."""
     mark = RunDirectory.mark
     for stage, marked in [
+        ("tokens-0000", False),
+        ("tokens-0000", True),
         ("tokens", False),
         ("tokens", True),
         ("collect", False),
@@ -351,7 +352,7 @@ def test_a_sequence_longer_than_the_models_positions_is_refused_and_binds_to_not
     with pytest.raises(UserError, match=r"--seq_len=33: model .* has 32 positions"):
         run.tokens()
     assert facts(run) == {}
-    assert Run(tmp_path / "run", settings, quiet=True).tokens()["tokens"].shape == (N_SEQUENCES, SEQ_LEN)
+    assert Run(tmp_path / "run", settings, quiet=True).tokens().n_sequences == N_SEQUENCES
 
 
 def test_another_model_under_the_same_name_is_refused_with_both_fingerprints(settings, tmp_path):
@@ -366,7 +367,7 @@ def test_another_model_under_the_same_name_is_refused_with_both_fingerprints(set
     with pytest.raises(UserError, match="was made with another model") as error:
         second.collect()
     assert first.loaded.fingerprint in str(error.value) and "\n" not in str(error.value)
-    assert set(facts(second)) == {"tokens"}
+    assert set(facts(second)) == {"tokens-0000", "tokens"}
 
 
 def test_a_model_in_which_nothing_fires_is_refused(settings, finished, tmp_path):
@@ -376,7 +377,7 @@ def test_a_model_in_which_nothing_fires_is_refused(settings, finished, tmp_path)
     run = Run(tmp_path / "run", dataclasses.replace(settings, model=str(tmp_path / "dead")), quiet=True)
     with pytest.raises(UserError, match="no neuron fires anywhere"):
         run.inputs()
-    assert set(facts(run)) == {"tokens", "collect"}, "what was computed is kept"
+    assert set(facts(run)) == {"tokens-0000", "tokens", "collect"}, "what was computed is kept"
 
 
 def test_a_damaged_store_is_one_line(finished, settings, tmp_path):

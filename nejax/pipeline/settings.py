@@ -1,0 +1,85 @@
+"""The settings of a run, and which values of them are refused."""
+
+import dataclasses
+from typing import get_args
+
+from nejax.errors import UserError
+from nejax.pipeline.choose import Selection
+from nejax.pipeline.clustering import Clustering, Method
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that decides what an atlas holds. `README.md` explains each under the flag of the same name."""
+
+    model: str = "gpt2-tiny"
+    input_weights: str = "native"
+    precision: str = "float32"
+    corpus: str = "python-docs"
+    text_field: str = "text"
+    split: str = "train"
+    max_sequences: int | None = 4096
+    seq_len: int = 128
+    first_position: int = 1
+    keep: int = 128
+    examples: int = 64
+    selection: Selection = "fraction"
+    min_fraction: float = 0.4
+    max_repeats: int = 2
+    clustering: Method = Clustering.method
+    height: float | None = Clustering.height
+    n_clusters: int | None = Clustering.n_clusters
+    max_clusters: int = Clustering.max_clusters
+    n_restarts: int = Clustering.n_restarts
+    min_silhouette: float = Clustering.min_silhouette
+    n_neighbors: int = Clustering.n_neighbors
+    similar: int = 20
+    min_similarity: float = 0.7
+    seed: int = 0
+
+    def how_to_cluster(self) -> Clustering:
+        """The method of clustering with its settings."""
+        return Clustering(self.clustering, *(getattr(self, f.name) for f in dataclasses.fields(Clustering)[1:]))
+
+    def check(self) -> None:
+        """Refuse values out of range before any work.
+
+        Raises:
+            UserError: names the flag, its value, and what was expected.
+        """
+        choices = {
+            "input_weights": ("native", "folded"),
+            "precision": ("float32", "bfloat16", "float16"),
+            "selection": get_args(Selection),
+            "clustering": get_args(Method),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UserError(f"--{name}={getattr(self, name)}: expected one of {', '.join(known)}")
+        at_least = {
+            "seq_len": 3,
+            "keep": 1,
+            "examples": 2,
+            "max_repeats": 1,
+            "max_sequences": 1,
+            "first_position": 0,
+            "similar": 0,
+            "seed": 0,
+        }
+        for name, low in at_least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UserError(f"--{name}={value}: expected at least {low}")
+        if not 0 <= self.min_fraction < 1:
+            raise UserError(f"--min_fraction={self.min_fraction:g}: expected a fraction from 0 up to, not including, 1")
+        if not -1 <= self.min_similarity < 1:
+            raise UserError(
+                f"--min_similarity={self.min_similarity:g}: expected a cosine from -1 up to, not including, 1"
+            )
+        if self.keep < self.examples:
+            raise UserError(
+                f"--keep={self.keep} is less than --examples={self.examples}: examples are chosen from those kept"
+            )
+        if self.first_position >= self.seq_len:
+            raise UserError(f"--first_position={self.first_position}: expected less than --seq_len={self.seq_len}")
+        self.how_to_cluster().check(self.examples)
