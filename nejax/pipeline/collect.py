@@ -22,6 +22,7 @@ from nejax.models.reading import LayerView
 from nejax.neuron.moments import Moments, merge_moments, moments_of, no_moments
 from nejax.neuron.top_examples import TopExamples, empty_top_examples, update_top_examples
 from nejax.pipeline.corpus import Sequences
+from nejax.pipeline.sequences import ORBAX
 
 CHECK_EVERY = 16
 """Batches between looks at whether everything was finite: a look waits for the device."""
@@ -235,7 +236,9 @@ class _Checkpoints:
 
     def save(self, n_sequences: int, carry: Any) -> None:
         if self.manager:
-            self.manager.save(n_sequences, args=ocp.args.StandardSave(carry))
+            with ORBAX:  # the sequences may be stored meanwhile
+                self.manager.save(n_sequences, args=ocp.args.StandardSave(carry))
+                self.manager.wait_until_finished()
 
     def __enter__(self) -> "_Checkpoints":
         return self

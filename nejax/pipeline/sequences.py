@@ -23,6 +23,9 @@ STAGE = "tokens"
 
 Cut = Callable[[Account | None, Digests], Generator[Shard, None, None]]
 
+ORBAX = threading.Lock()
+"""Held while one thread reads or writes with Orbax: two that write at once get into each other's way, and fail."""
+
 Piece = TypeVar("Piece")
 
 
@@ -155,7 +158,8 @@ class SequenceShards:
                     return
                 store = shard.sequences._asdict() | {"documents": pack_text(shard.documents)}
                 facts = {"account": shard.account._asdict(), "seconds": round(time.monotonic() - started, 2)}
-                self._directory.save(shard_name(len(self._accounts)), store, facts)
+                with ORBAX:
+                    self._directory.save(shard_name(len(self._accounts)), store, facts)
                 self._accounts.append(shard.account)
                 yield shard.sequences
                 started = time.monotonic()
@@ -168,7 +172,8 @@ class SequenceShards:
         return self._accounts[shard - 1].counts["sequences"] if shard else 0
 
     def _load(self, shard: int) -> Sequences:
-        store = self._directory.load(shard_name(shard))
+        with ORBAX:
+            store = self._directory.load(shard_name(shard))
         return Sequences(*(store[field] for field in Sequences._fields))
 
     def _read(self, shard: int) -> Sequences:
