@@ -16,6 +16,7 @@ from nejax.errors import UserError
 from nejax.neuron.top_examples import TopExamples
 from nejax.pipeline.agreement import agreement
 from nejax.pipeline.choose import Chosen, choose_examples
+from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.near_ties import Dendrogram, Kept, is_near_split, kept_differences, swapped_pairs
 from nejax.pipeline.stages import Run, Settings
 from nejax.pipeline.stores import Store
@@ -172,7 +173,8 @@ def compare_runs(a: Run, b: Run, *, tolerance: float = TOLERANCE) -> Iterator[La
     if not 0 <= tolerance < 1:
         raise UserError(f"--tolerance={tolerance:g}: expected a number from 0 up to, not including, 1")
     _refuse_different_work(a, b)
-    tokens, explain = a.tokens()["tokens"], a.settings.precision == b.settings.precision
+    tokens = np.concatenate([piece.tokens for piece in a.tokens().stream()])
+    explain = a.settings.precision == b.settings.precision
     for one, other in zip(_layers(a), _layers(b), strict=True):
         yield compare_layer(one, other, a.settings, tokens, tolerance=tolerance if explain else None)
 
@@ -326,7 +328,7 @@ def _choice_follows(run: Layer, rows: np.ndarray, settings: Settings, tokens: np
     best = TopExamples(*(field[rows][None] for field in run.kept))
     again, _ = choose_examples(
         best,
-        tokens,
+        [Sequences(tokens, *(np.zeros(len(tokens), np.int32) for _ in Sequences._fields[1:]))],
         selection=settings.selection,
         n_examples=settings.examples,
         min_fraction=settings.min_fraction,

@@ -222,7 +222,7 @@ def write_store(path: Path, store: Store) -> None:
     """Write named arrays, and their digest, to a folder that appears when it is whole. Only the first process does."""
     if is_first():
         marked = {**store, _DIGEST: np.frombuffer(bytes.fromhex(digest_of(store)), np.uint8)}
-        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+        with _ORBAX, ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
             checkpointer.save(path, marked, force=True)
 
 
@@ -237,7 +237,7 @@ def read_store(path: Path, digest: str | None = None) -> Store:
         ValueError: they cannot be read, or are not those that were written; one line that says why.
     """
     try:
-        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+        with _ORBAX, ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
             store = checkpointer.restore(path)
         written = np.asarray(store.pop(_DIGEST)).tobytes().hex()
         if digest_of(store) != written or digest not in (None, written):  # Orbax does not look
@@ -248,6 +248,9 @@ def read_store(path: Path, digest: str | None = None) -> Store:
 
 
 _DIGEST = "digest_of_the_rest"
+
+_ORBAX = threading.Lock()
+"""Two threads that use Orbax at once (one stores sequences, the other a checkpoint) make each other fail."""
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
