@@ -61,7 +61,21 @@ def _overview(atlas: Atlas, neurons: Table, features: Table) -> str:
         "clusters": _clustering(settings, neurons["height"][alive]),
         "quality": f"silhouette {_median(neurons['silhouette'][alive])} (median of the neurons with several features)",
     }
+    if "passport" in stages:
+        lines["numbers"] = _numbers(stages["passport"]["layers"])
     return "Atlas\n" + "\n".join(f"  {name:<9} {line}" for name, line in lines.items())
+
+
+def _numbers(layers: list[dict[str, float]]) -> str:
+    """How far they are from float32's."""
+    worst = {
+        kind: max(layer[f"{kind}_difference"] / max(layer[kind], 1e-30) for layer in layers)
+        for kind in ("mlp_input", "activation")
+    }
+    return (
+        f"within {worst['mlp_input']:.1e} (MLP inputs) and {worst['activation']:.1e} (activations) of a float32 reference, "
+        "relative to the largest of the layer"
+    )
 
 
 def _clustering(settings: dict[str, Any], heights: np.ndarray) -> str:

@@ -53,13 +53,14 @@ class Attention(nnx.Module):
         """Mix information over positions, each looking only at itself and those before it."""
         batch, seq, d_model = x.shape
         qkv = self.qkv(x).astype(x.dtype).reshape(batch, seq, 3, self.n_heads, -1)
-        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        # One transposition of all three: XLA's own, one for each product, cost half as much again on CPU.
+        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
         # jax.nn.dot_product_attention asks for products that a CPU does not have in float16.
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+        scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
         scores = jnp.where(jnp.tri(seq, dtype=bool), scores * query.shape[-1] ** -0.5, -jnp.inf)
         weights = jax.nn.softmax(scores).astype(value.dtype)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value, preferred_element_type=jnp.float32)
-        return self.output(mixed.reshape(batch, seq, d_model))
+        mixed = jnp.einsum("bhqk,bhkd->bhqd", weights, value, preferred_element_type=jnp.float32)
+        return self.output(mixed.transpose(0, 2, 1, 3).reshape(batch, seq, d_model))
 
 
 class Block(nnx.Module):

@@ -1,4 +1,4 @@
-"""The stages of a run, each a function from stores to a store: tokens, collect, inputs, features, similar.
+"""The stages of a run, each a function from stores to a store: tokens, collect, passport, inputs, features, similar.
 
 Every stage can be run alone, run again, and resumed; what is done is read instead of computed.
 """
@@ -25,6 +25,7 @@ from nejax.pipeline.digests import Digests
 from nejax.pipeline.documents import Document, open_corpus
 from nejax.pipeline.features import CHUNK_MIB, LayerClusterer
 from nejax.pipeline.histogram import activation_histograms, sample_sequences
+from nejax.pipeline.passport import N_SEQUENCES, numerical_passport
 from nejax.pipeline.processes import first_then_all, is_first
 from nejax.pipeline.revisit import random_positions, revisit
 from nejax.pipeline.sequences import SequenceShards, ahead
@@ -103,6 +104,26 @@ class Run:
         if is_first():  # only now is the result safe
             shutil.rmtree(self.directory.path / COLLECT_PARTIAL, ignore_errors=True)
         return store
+
+    def passport(self) -> dict[str, Any]:
+        """How far this run's MLP inputs and activations are from float32's, layer by layer; in the manifest alone."""
+        if not self.directory.is_done("passport"):
+            self.collect()
+            s, model = self.settings, self.loaded.model
+            numbers = sample_sequences(self._sizes[1], s.seq_len, s.seed)[:N_SEQUENCES]
+            reference = model
+            if s.precision != "float32":
+                reference = load_model(s.model, input_weights=s.input_weights).model
+            layers = numerical_passport(
+                model,
+                reference,
+                self._shards.take(numbers),
+                batch_size=self.batch_size,
+                precision=lambda: _products_of(s.precision),
+            )
+            rounded = [{name: float(f"{value:.3g}") for name, value in layer._asdict().items()} for layer in layers]
+            self.directory.mark("passport", {"sequences": numbers.tolist(), "layers": rounded})
+        return self.directory.manifest["stages"]["passport"]
 
     def inputs(self) -> Store:
         """The chosen examples, which of its layer's distinct inputs each has, and the activations around its peak.
@@ -291,6 +312,7 @@ class Run:
 
     def finish(self) -> None:
         """Run every stage that is not done."""
+        self.passport()
         for _ in self.features():
             pass
         if self.settings.similar and not self.directory.is_done("similar"):

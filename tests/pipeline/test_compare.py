@@ -11,6 +11,7 @@ from scipy.spatial.distance import squareform
 from nejax.neuron.top_examples import TopExamples
 from nejax.pipeline.choose import CONTEXT, Chosen, choose_examples
 from nejax.pipeline.compare import MAY_JUMP, Layer, LayerComparison, compare_layer
+from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
 from nejax.pipeline.stages import Settings
 
@@ -63,7 +64,7 @@ def run_of(world: World, settings: Settings = SETTINGS) -> Layer:
     kept = TopExamples(activation.astype(np.float32), order.astype(np.int32), position.astype(np.int32))
     chosen, _ = choose_examples(
         TopExamples(*(field[None] for field in kept)),
-        world.tokens,
+        [Sequences(world.tokens, *(np.zeros(len(world.tokens), np.int32) for _ in Sequences._fields[1:]))],
         selection=settings.selection,
         n_examples=settings.examples,
         min_fraction=settings.min_fraction,
