@@ -73,8 +73,8 @@ def _numbers(layers: list[dict[str, float]]) -> str:
         for kind in ("mlp_input", "activation")
     }
     return (
-        f"within {worst['mlp_input']:.1e} (MLP inputs) and {worst['activation']:.1e} (activations) of a float32 reference, "
-        "relative to the largest of the layer"
+        f"within {worst['mlp_input']:.0e} (MLP inputs) and {worst['activation']:.0e} (activations) of float32's, "
+        "as parts of the largest"
     )
 
 

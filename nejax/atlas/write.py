@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,14 +38,19 @@ def write_atlas(run: Run) -> Path:
             input of each feature's central example is held for a while.
 
     Returns:
-        The atlas's folder, `atlas` in the run directory. If it is there already, nothing is read or loaded.
+        The atlas's folder, `atlas` in the run directory. If it is there already, only its digests are compared; where a
+        file is damaged, that is said and all is written anew.
 
     Raises:
-        UserError: the disk is full (what the run's stages have stored stays usable), or a store is damaged.
+        UserError: the disk is full (what the run's stages have stored stays usable).
+        DamagedStore: a store is not what was written; call again to have it made anew.
     """
     path = run.directory.path / FOLDER
-    if run.directory.is_done(FOLDER) and path.is_dir():
-        return path
+    if run.directory.is_done(FOLDER):
+        damage = _damage(run, path)
+        if not damage:
+            return path
+        print(str(run.directory.damaged(FOLDER, damage)).partition(";")[0] + ": making it anew", file=sys.stderr)
     run.finish()
     if not is_first():
         return path
@@ -78,7 +85,24 @@ def _write_files(run: Run, folder: Path) -> dict[str, Any]:
         _write_meta(run.directory.manifest, chosen, counts, database)
         for line in (*INDEXES, "INSERT INTO words (words) VALUES ('optimize')", "COMMIT"):
             database.execute(line)
-    return counts | {"bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())}
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    digests = {str(file.relative_to(folder)): _digest(file) for file in files}
+    return counts | {"bytes": sum(file.stat().st_size for file in files), "files": digests}
+
+
+def _damage(run: Run, folder: Path) -> str:
+    """What is wrong with a file of an atlas that was written; nothing if all is right."""
+    for name, digest in run.directory.manifest["stages"][FOLDER].get("files", {}).items():
+        if not (folder / name).is_file():
+            return f"{name} is gone"
+        if _digest(folder / name) != digest:
+            return f"{name} is not what was written"
+    return ""
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _write_corpus(
@@ -146,7 +170,7 @@ def _write_meta(
     }
     meta = {
         "format": FORMAT,
-        "manifest": {**manifest, "stages": stages},
+        "manifest": {name: value for name, value in manifest.items() if name != "damaged"} | {"stages": stages},
         "n_layers": n_layers,
         "d_mlp": d_mlp,
         "d_model": chosen["reference"].shape[2],

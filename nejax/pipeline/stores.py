@@ -139,9 +139,7 @@ class RunDirectory:
             facts = stages.pop(lost)
             self.manifest.setdefault("damaged", {})[lost] = {"digest": facts.get("digest"), "later": later}
         self._write_manifest()
-        return DamagedStore(
-            f"the store {self.path / name} is damaged ({reason}); run the same command again: it is made anew"
-        )
+        return DamagedStore(f"{self.path / name} is damaged ({reason}); run the same command again: it is made anew")
 
     def save(self, name: str, store: Store, facts: Mapping[str, Any]) -> None:
         """Write a stage's store, then mark the stage done."""

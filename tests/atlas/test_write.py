@@ -353,3 +353,19 @@ def test_other_errors_pass_and_leave_nothing_behind(copied, monkeypatch):
     with pytest.raises(sqlite3.OperationalError, match="no such column"):
         write.write_atlas(copied)
     assert contents(copied.directory.path) == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "turned", "gone"])
+def test_an_atlas_with_a_damaged_file_is_named_and_written_again(damage, copied, capsys):
+    folder = write.write_atlas(copied)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    file = folder / "merges.npy"
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(before[file][:-8] if damage == "cut" else before[file][:-1] + b"\xff")
+    capsys.readouterr()
+    assert write.write_atlas(copied) == folder
+    assert f"{folder} is damaged (merges.npy is" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+    assert copied.directory.is_done("atlas") and "damaged" not in copied.directory.manifest
