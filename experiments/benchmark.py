@@ -5,11 +5,14 @@ Produces `RUN/SUBJECT.json` (the machine, every figure) and `RUN/SUBJECT.txt`, t
     python experiments/benchmark.py clustering                                    # 6 minutes on two cores
     python experiments/benchmark.py clustering --n_examples=100 --repeats=9       # one size, better medians
     python experiments/benchmark.py explorer                                      # 5 minutes, 1.3 GB of disk
+    python experiments/benchmark.py collection                                    # 8 minutes, 8 GB of memory
 
 Subjects: `clustering` (distances, average linkage, components, k-means and spectral clustering, beside SciPy,
 scikit-learn and OTT-JAX: the same work, in one process, in turns, with the machine's own limit beside it), `explorer`
 (an atlas of GPT-2 small's size, generated: how soon it opens, how fast it answers many clients at once, its memory, its
-static site). The peers come with `pip install -e '.[benchmark]'`. Figures are in BUILD_NOTES.md.
+static site), `collection` (GPT-2 small with random weights: nejax's collection beside the bare forward pass, PyTorch
+and TransformerLens, each in its own process, in turns; its growth; a picture of both). The peers come with
+`pip install -e '.[benchmark]'`. Figures are in BUILD_NOTES.md.
 """
 
 import json
@@ -18,7 +21,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from benchmarks import clustering, explorer
+from benchmarks import clustering, collection, collection_figures, explorer
 from benchmarks.timing import machine
 from benchmarks.timing import table as table_of_race
 from nejax.errors import UserError, run_script
@@ -26,6 +29,7 @@ from nejax.pipeline.devices import use_all_cores
 
 SUBJECTS = {
     "clustering": (clustering.measure, table_of_race),
+    "collection": (collection.measure, collection_figures.table),
     "explorer": (explorer.measure, explorer.table),
 }
 """How each is measured, in groups of figures, and how a group is shown."""

@@ -23,11 +23,13 @@ from nejax.atlas.search import words
 from nejax.atlas.write import write_atlas
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("n_layers", GPT2_SMALL.n_layers, "explorer: layers of the atlas.")
-flags.DEFINE_integer("d_mlp", GPT2_SMALL.d_mlp, "explorer: neurons of a layer.")
-flags.DEFINE_integer("d_model", GPT2_SMALL.d_model, "explorer: width of the model.")
-flags.DEFINE_integer("n_sequences", GPT2_SMALL.n_sequences, "explorer: sequences of the corpus.")
-flags.DEFINE_integer("vocab_size", GPT2_SMALL.vocab_size, "explorer: tokens of the tokenizer.")
+flags.DEFINE_integer("n_layers", GPT2_SMALL.n_layers, "explorer, collection: layers of the model.")
+flags.DEFINE_integer("d_mlp", GPT2_SMALL.d_mlp, "explorer, collection: neurons of a layer.")
+flags.DEFINE_integer("d_model", GPT2_SMALL.d_model, "explorer, collection: width of the model.")
+flags.DEFINE_integer(
+    "n_sequences", GPT2_SMALL.n_sequences, "explorer: sequences of the corpus; collection: of a round (32)."
+)
+flags.DEFINE_integer("vocab_size", GPT2_SMALL.vocab_size, "explorer, collection: tokens of the tokenizer.")
 flags.DEFINE_integer("n_requests", 10_000, "explorer: neurons that are asked for.", lower_bound=20)
 flags.DEFINE_integer("n_clients", 32, "explorer: clients at once.", lower_bound=1, upper_bound=256)
 flags.DEFINE_integer("max_mb", 1000, "explorer: bound on the static site.", lower_bound=1)

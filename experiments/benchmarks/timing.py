@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from nejax.pipeline.devices import n_cores
 
 WIDTH = 2048
-"""Of the square matrices whose product shows what the machine can do."""
+"""Of the square matrices whose product shows what a CPU can do."""
 
 
 HEAD = f"{'':<38}{'neurons':>8}{'µs a neuron':>13}{'fastest':>10}{'slowest':>10}{'peer / nejax':>14}"
@@ -81,16 +82,21 @@ def table(group: list[Figures]) -> list[str]:
     return lines
 
 
-def product_contender() -> Contender:
-    """A float32 matrix product of a size that keeps the machine busy, on all its cores."""
-    matrix = jnp.ones((WIDTH, WIDTH), jnp.float32)
+def product_contender(dtype: DTypeLike = jnp.float32) -> Contender:
+    """A matrix product of a size that keeps the machine busy, on all its cores; float32 at full precision."""
+    matrix = jnp.ones((product_width(), product_width()), dtype)
     product = jax.jit(lambda a: jnp.matmul(a, a, precision=jax.lax.Precision.HIGHEST))
     return Contender("the machine's matrix product", lambda: product(matrix), 1)
 
 
 def product_flops() -> int:
     """Of `product_contender`."""
-    return 2 * WIDTH**3
+    return 2 * product_width() ** 3
+
+
+def product_width() -> int:
+    """Of the square matrices of `product_contender`; an accelerator is done with small ones too soon."""
+    return WIDTH if jax.default_backend() == "cpu" else 4 * WIDTH
 
 
 def machine() -> dict[str, Any]:
@@ -101,7 +107,8 @@ def machine() -> dict[str, Any]:
         if (info.exists())
         else []
     )
-    packages = ["jax", "jaxlib", "numpy", "scipy", "scikit-learn", "ott-jax"]
+    packages = ["jax", "jaxlib", "numpy", "scipy", "scikit-learn", "ott-jax", "torch", "transformers"]
+    packages += ["transformer-lens"]
     return {
         "processor": models[0] if models else platform.processor(),
         "cores": n_cores(),
