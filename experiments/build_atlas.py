@@ -128,8 +128,13 @@ def build() -> None:
     values: dict[str, Any] = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Settings)}
     values["max_sequences"] = FLAGS.max_sequences or None
     settings = Settings(**values)
-    resources = {name: FLAGS[name].value for name in ("batch_size", "chunk_mib", "checkpoint_seconds")}
-    run = Run(FLAGS.run, settings, **resources)
+    run = Run(
+        FLAGS.run,
+        settings,
+        batch_size=FLAGS.batch_size,
+        chunk_mib=FLAGS.chunk_mib,
+        checkpoint_seconds=FLAGS.checkpoint_seconds,
+    )
     path = run.directory.path
     done = sorted(stage for stage in run.directory.manifest["stages"] if not stage.startswith("tokens-"))
     if not is_first():

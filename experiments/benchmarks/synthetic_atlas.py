@@ -10,6 +10,7 @@ import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,8 +43,7 @@ GPT2_SMALL = Sizes()
 
 
 class SyntheticRun(Run):
-    """A run for `nejax.atlas.write.write_atlas`. Its tokens are on disk; its other stores stay in memory, those
-    of a layer only while it is written.
+    """A run for `write_atlas`. Its tokens are on disk, its other stores in memory, a layer's only while it is written.
 
     Args:
         directory: where the atlas is written.
@@ -83,7 +83,11 @@ class SyntheticRun(Run):
         tokenizer = train_tokenizer(texts, vocab_size=sizes.vocab_size, n_positions=sizes.seq_len)
         tokenizer.add_tokens(list(self.own_tokens))
         self.directory.manifest["model"] = {"name": self.settings.model, "fingerprint": "0" * 32}
-        return _Loaded(tokenizer)
+        return SimpleNamespace(tokenizer=tokenizer)
+
+    def passport(self) -> dict[str, Any]:
+        """None: no model's numbers are in it."""
+        return {}
 
     def similar(self) -> Store:
         """Any features of other neurons."""
@@ -104,7 +108,7 @@ class SyntheticRun(Run):
 
     @functools.cached_property
     def _input_weights(self) -> np.ndarray:
-        n_layers, d_mlp, d_model = self.sizes[:3]
+        n_layers, d_mlp, d_model, *_ = self.sizes
         return np.random.default_rng(0).standard_normal((n_layers, d_model, d_mlp), np.float32)
 
     @functools.cached_property
@@ -154,12 +158,8 @@ class SyntheticRun(Run):
             "histogram": drawn.histograms(n_layers, d_mlp, n_sampled),
             "lowest_activation": np.full((n_layers, d_mlp), -0.17, np.float32),
         }
-        n_examples = int((self._rows >= 0).sum())
-        return store, {"examples": n_examples, "most_distinct_inputs": n_inputs, "sampled_tokens": n_sampled}
-
-
-class _Loaded(NamedTuple):
-    tokenizer: Any
+        facts = {"most_distinct_inputs": n_inputs, "sampled_tokens": n_sampled}
+        return store, {"examples": int((self._rows >= 0).sum()), **facts}
 
 
 class _InMemory(RunDirectory):

@@ -81,7 +81,8 @@ def to_store(collection: Collection) -> Store:
 
 def from_store(store: Store) -> Collection:
     """The inverse of `to_store`."""
-    examples, moments = (kind(*(store[field] for field in kind._fields)) for kind in (TopExamples, Moments))
+    examples = TopExamples(*(store[field] for field in TopExamples._fields))
+    moments = Moments(*(store[field] for field in Moments._fields))
     return Collection(examples, store["n_fired"], moments)
 
 

@@ -33,7 +33,7 @@ def test_of_the_model_itself_only_the_shape_of_products_differs(n, batch_size, m
 def test_a_planted_difference_is_found_in_its_layer_and_in_those_after_it(model, sequences):
     other = nnx.merge(*nnx.split(model))
     bias = np.array(other.blocks.mlp_in.bias[...])
-    bias[1, 3] += 0.5
+    bias[1, 4] += 0.5
     other.blocks.mlp_in.bias = nnx.Param(jnp.asarray(bias))
     found = numerical_passport(other, model, first(sequences, 4), batch_size=4, precision=contextlib.nullcontext)
     assert found[0].activation_difference < 1e-5 and found[1].mlp_input_difference < 1e-5

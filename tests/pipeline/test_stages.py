@@ -386,7 +386,7 @@ def test_a_damaged_store_is_one_line(finished, settings, tmp_path):
         if file.is_file():
             file.write_bytes(b"")
     run = Run(path, settings, quiet=True)
-    with pytest.raises(UserError, match=r"the store .*/collect is damaged") as error:
+    with pytest.raises(UserError, match=r".*/collect is damaged \(.*run the same command again") as error:
         run.collect()
     assert "\n" not in str(error.value)
     run.tokens()
