@@ -7,7 +7,16 @@ import pytest
 from jax import lax
 
 from nejax.neuron.average_linkage import average_linkage
-from nejax.neuron.one_kernel import LANES, each_row, least, one_kernel, padded_to_lanes, small_call, total
+from nejax.neuron.one_kernel import (
+    LANES,
+    each_row,
+    least,
+    one_kernel,
+    one_kernel_in_place,
+    padded_to_lanes,
+    small_call,
+    total,
+)
 
 
 def steps(values, count):
@@ -75,3 +84,32 @@ def test_least_and_total(n):
     assert len(padded) % LANES == 0 and len(padded) - n < LANES
     assert least(jnp.asarray(padded)) == values.min()
     np.testing.assert_allclose(total(jnp.asarray(values)), values.astype("f8").sum(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("on", ["cpu", "gpu"])
+def test_states_are_brought_up_to_date_in_every_composition(on, monkeypatch):
+    """A state of two arrays; the loop's length is data."""
+    monkeypatch.setattr(jax, "default_backend", lambda: on)
+
+    def add(state, count):
+        values, total = state
+        values = lax.fori_loop(0, count, lambda i, v: v.at[i].add(total), values)
+        return values, total + 1
+
+    update = one_kernel_in_place(add)
+    states = jnp.asarray(VALUES), jnp.arange(5.0)
+    expected = VALUES + np.arange(5.0)[:, None] * (np.arange(7) < COUNTS[:, None])
+    compositions = {
+        "eager": lambda s, c: [
+            jnp.stack(x) for x in zip(*(update((s[0][i], s[1][i]), c[i]) for i in range(5)), strict=True)
+        ],
+        "vmap": jax.vmap(update),
+        "jit of vmap": jax.jit(jax.vmap(update)),
+        "vmap of vmap": lambda s, c: [x[0] for x in jax.vmap(jax.vmap(update))((s[0][None], s[1][None]), c[None])],
+    }
+    for name, layer in compositions.items():
+        values, total_ = layer(states, jnp.asarray(COUNTS))
+        np.testing.assert_allclose(values, expected, rtol=1e-6, err_msg=name)
+        np.testing.assert_array_equal(total_, np.arange(5.0) + 1, err_msg=name)
+    shared, _ = jax.vmap(update, (0, None))(states, jnp.int32(3))
+    np.testing.assert_allclose(shared, VALUES + np.arange(5.0)[:, None] * (np.arange(7) < 3), rtol=1e-6)

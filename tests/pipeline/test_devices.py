@@ -27,3 +27,24 @@ def test_use_all_cores(before, settings, expected):
         [sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == str(expected), "all cores, unless another number was asked for, or JAX has begun"
+
+
+SPREAD = """
+import jax, numpy as np
+from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+rows = np.arange(10.0).reshape(5, 2).astype("f4")
+assert up_to_devices(5) == 6 and up_to_devices(6) == 6 and mesh_of_all().size == 3
+filled = fill_up(rows, up_to_devices(5), value=-1)
+assert filled.shape == (6, 2) and (filled[:5] == rows).all() and (filled[5] == -1).all()
+assert fill_up(rows, 4, axis=1).shape == (5, 4)
+tree = {"spread": place(filled, AXIS), "whole": place(rows)}
+assert {shard.data.shape for shard in tree["spread"].addressable_shards} == {(2, 2)}
+assert {shard.data.shape for shard in tree["whole"].addressable_shards} == {(5, 2)}
+back = fetch(tree)
+assert (back["spread"] == filled).all() and (back["whole"] == rows).all() and isinstance(back["whole"], np.ndarray)
+"""
+
+
+@pytest.mark.slow
+def test_what_is_placed_on_three_devices_comes_back():
+    subprocess.run([sys.executable, "-c", SPREAD], env=os.environ | {"JAX_NUM_CPU_DEVICES": "3"}, check=True)
