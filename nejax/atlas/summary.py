@@ -72,10 +72,10 @@ def _numbers(layers: list[dict[str, float]]) -> str:
         kind: max(layer[f"{kind}_difference"] / max(layer[kind], 1e-30) for layer in layers)
         for kind in ("mlp_input", "activation")
     }
-    return (
-        f"within {worst['mlp_input']:.0e} (MLP inputs) and {worst['activation']:.0e} (activations) of float32's, "
-        "as parts of the largest"
-    )
+    if not any(worst.values()):
+        return "MLP inputs and activations equal to float32's to the last bit, in a sample"
+    inputs, activations = (f"{value:.0e}" for value in worst.values())
+    return f"MLP inputs within {inputs} and activations within {activations} of float32's, as parts of the largest"
 
 
 def _clustering(settings: dict[str, Any], heights: np.ndarray) -> str:

@@ -7,7 +7,7 @@ import pytest
 from small_run import D_MLP
 
 from nejax.atlas.atlas import Atlas
-from nejax.atlas.summary import summarize
+from nejax.atlas.summary import _numbers, summarize
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +106,10 @@ def test_how_it_was_clustered(changed, line, atlas, monkeypatch):
         monkeypatch.setitem(atlas.manifest["settings"], name, value)
     summary = summarize(atlas)
     assert f"  clusters  {line}" in summary and "  quality   silhouette " in summary
+
+
+def test_how_far_from_float32():
+    exact = {"mlp_input_difference": 0.0, "mlp_input": 4.0, "activation_difference": 0.0, "activation": 2.0}
+    assert "equal to float32's to the last bit" in _numbers([exact, exact])
+    half = exact | {"mlp_input_difference": 0.08, "activation_difference": 0.01}
+    assert _numbers([exact, half]).startswith("MLP inputs within 2e-02 and activations within 5e-03 of float32's")
