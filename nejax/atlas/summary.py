@@ -75,7 +75,7 @@ def _numbers(layers: list[dict[str, float]]) -> str:
     if not any(worst.values()):
         return "MLP inputs and activations equal to float32's to the last bit, in a sample"
     inputs, activations = (f"{value:.0e}" for value in worst.values())
-    return f"MLP inputs within {inputs} and activations within {activations} of float32's, as parts of the largest"
+    return f"within {inputs} (MLP inputs) and {activations} (activations) of float32's, as parts of the largest"
 
 
 def _clustering(settings: dict[str, Any], heights: np.ndarray) -> str:

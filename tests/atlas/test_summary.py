@@ -112,4 +112,4 @@ def test_how_far_from_float32():
     exact = {"mlp_input_difference": 0.0, "mlp_input": 4.0, "activation_difference": 0.0, "activation": 2.0}
     assert "equal to float32's to the last bit" in _numbers([exact, exact])
     half = exact | {"mlp_input_difference": 0.08, "activation_difference": 0.01}
-    assert _numbers([exact, half]).startswith("MLP inputs within 2e-02 and activations within 5e-03 of float32's")
+    assert _numbers([exact, half]).startswith("within 2e-02 (MLP inputs) and 5e-03 (activations) of float32's")
