@@ -61,11 +61,12 @@ def test_the_best_of_a_stream_in_any_order_and_any_batches(k, stream, random, si
 def test_accelerators_keep_the_same(stream, size):
     """What runs there, run here: chunks instead of one by one."""
     top = tuple(empty_top_examples(20))
+    insert = jax.jit(top_examples._insert_by_chunks)
     activation, sequence, position = (np.array(column) for column in zip(*stream, strict=True))
     for start in range(0, N_STREAM, size):
         part = slice(start, start + size)
         columns = activation[part].astype("f4"), sequence[part].astype("i4"), position[part].astype("i4")
-        top = top_examples._insert_by_chunks(top, *map(jnp.asarray, columns))
+        top = insert(top, *map(jnp.asarray, columns))
     assert as_list(top) == best(stream, 20)
 
 

@@ -1,0 +1,80 @@
+"""The main script in real processes, on a tiny model: the number of devices is settled when a process starts."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.tiny_run import tiny_run
+
+ROOT = Path(__file__).parents[2]
+
+
+class Command:
+    """Builds atlases of one model and corpus: 2 layers of 48 neurons, 39 sequences.
+
+    Args:
+        folder: for the model, the corpus and all runs.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.flags = folder, tiny_run(folder)
+
+    def start(self, run: str, *flags: str, devices: int = 1, **environment: str) -> subprocess.Popen[str]:
+        """Start a process on the run of that name, with so many devices."""
+        return subprocess.Popen(
+            [
+                sys.executable,
+                ROOT / "experiments" / "build_atlas.py",
+                *self.flags,
+                f"--run={self.folder / run}",
+                *flags,
+            ],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+            | environment,
+        )
+
+    def end(self, run: str, *flags: str, devices: int = 1) -> tuple[int, str]:
+        """Wait for a process's end; its exit status and what it said on standard error."""
+        with stopped_at_last(self.start(run, *flags, devices=devices)) as [process]:
+            _, said = process.communicate(timeout=120)
+        return process.returncode, said
+
+    def finish(self, run: str, *flags: str, devices: int = 1) -> Path:
+        """A finished run's folder."""
+        status, said = self.end(run, *flags, devices=devices)
+        assert status == 0, said[-2000:]
+        return self.folder / run
+
+    def both(
+        self, run: str, *flags: str, **environment: str
+    ) -> contextlib.AbstractContextManager[list[subprocess.Popen[str]]]:
+        """Start two processes that run as one, of one device each."""
+        two = (self.start(run, *flags, "--n_processes=2", f"--process={i}", devices=1, **environment) for i in range(2))
+        return stopped_at_last(*two)
+
+
+@contextlib.contextmanager
+def stopped_at_last(*processes: subprocess.Popen[str]) -> Iterator[list[subprocess.Popen[str]]]:
+    """Leave none of these processes behind, whatever happens."""
+    try:
+        yield [*processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
