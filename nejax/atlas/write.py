@@ -162,11 +162,12 @@ def _write_meta(
     manifest: Mapping[str, Any], chosen: Store, counts: Mapping[str, int], database: sqlite3.Connection
 ) -> None:
     n_layers, d_mlp, _ = chosen["sequence"].shape
-    # How long stages took differs from run to run; the atlas does not. How the sequences lie on disk is not its matter.
+    # How long stages took differs from run to run; the atlas does not. How the sequences lie on disk is not its matter,
+    # nor what is made of it: an atlas that was damaged is made anew after its plots were drawn.
     stages = {
         stage: {name: fact for name, fact in facts.items() if name != "seconds"}
         for stage, facts in manifest["stages"].items()
-        if stage != FOLDER and not stage.startswith(f"{STAGE}-")
+        if stage not in (FOLDER, "plots") and not stage.startswith(f"{STAGE}-")
     }
     meta = {
         "format": FORMAT,

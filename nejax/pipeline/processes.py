@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -83,7 +84,7 @@ def first_then_all(work: Callable[[], None]) -> None:
         finally:
             _working_alone = False
     told = str(failure or "").encode()[:_LONGEST_MESSAGE].ljust(_LONGEST_MESSAGE, b"\0")
-    heard = multihost_utils.broadcast_one_to_all(np.frombuffer(told, np.uint8))
+    heard = _from_first(np.frombuffer(told, np.uint8))
     if failure:
         raise failure
     message = np.asarray(heard).tobytes().rstrip(b"\0").decode(errors="replace")
@@ -95,7 +96,12 @@ def first_then_all(work: Callable[[], None]) -> None:
 
 def as_first_says(value: bool) -> bool:
     """The first process's value, in all of them."""
-    return bool(multihost_utils.broadcast_one_to_all(np.bool_(value))) if jax.process_count() > 1 else value
+    return bool(_from_first(np.bool_(value))) if jax.process_count() > 1 else value
+
+
+def _from_first(value: Any) -> Any:
+    with jax.transfer_guard("allow"):  # these few bytes may go to the device and back wherever nothing else may
+        return multihost_utils.broadcast_one_to_all(value)
 
 
 _SIGNS_OF_LOSS = re.compile("gloo|nccl|coordination|peer|heartbeat|unavailable", re.IGNORECASE)

@@ -1,5 +1,6 @@
 """The run directory: a manifest that says what was asked and what is done, and one Orbax store per stage."""
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -220,7 +221,7 @@ def write_store(path: Path, store: Store) -> None:
     """Write named arrays, and their digest, to a folder that appears when it is whole. Only the first process does."""
     if is_first():
         marked = {**store, _DIGEST: np.frombuffer(bytes.fromhex(digest_of(store)), np.uint8)}
-        with _ORBAX, ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+        with _orbax(), ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
             checkpointer.save(path, marked, force=True)
 
 
@@ -235,7 +236,7 @@ def read_store(path: Path, digest: str | None = None) -> Store:
         ValueError: they cannot be read, or are not those that were written; one line that says why.
     """
     try:
-        with _ORBAX, ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+        with _orbax(), ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
             store = checkpointer.restore(path)
         written = np.asarray(store.pop(_DIGEST)).tobytes().hex()
         if digest_of(store) != written or digest not in (None, written):  # Orbax does not look
@@ -247,8 +248,35 @@ def read_store(path: Path, digest: str | None = None) -> Store:
 
 _DIGEST = "digest_of_the_rest"
 
-_ORBAX = threading.Lock()
-"""Two threads that use Orbax at once (one stores sequences, the other a checkpoint) make each other fail."""
+_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _orbax() -> Iterator[None]:
+    """One thread at a time, and no arrays still under way at the end.
+
+    Two threads that use Orbax at once (one stores sequences, the other a checkpoint) make each other fail. And when one
+    array cannot be read, Orbax closes the event loop in which the others still arrive, and each of those would print a
+    traceback; so the loops that it makes wait for them before they close.
+    """
+    with _LOCK:
+        policy = asyncio.get_event_loop_policy()
+        asyncio.set_event_loop_policy(_PatientLoops())
+        try:
+            yield
+        finally:
+            asyncio.set_event_loop_policy(policy)
+
+
+class _PatientLoop(asyncio.SelectorEventLoop):
+    def close(self) -> None:
+        if not self.is_closed() and (tasks := asyncio.all_tasks(self)):
+            self.run_until_complete(asyncio.wait(tasks))
+        super().close()
+
+
+class _PatientLoops(asyncio.DefaultEventLoopPolicy):
+    _loop_factory = _PatientLoop
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
