@@ -71,16 +71,17 @@ def test_one_of_two_processes_is_killed_while_they_collect(dies: int, command: C
 
 
 def test_a_second_command_on_a_run_at_work_is_refused(command: Command, base: Path):
-    before = (base / "manifest.json").read_bytes()
-    directory = os.open(base, os.O_RDONLY)
+    held = shutil.copytree(base, command.folder / "held")
+    before = (held / "manifest.json").read_bytes()
+    directory = os.open(held, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        status, said = command.end("base")
+        status, said = command.end("held")
     finally:
         os.close(directory)
-    assert status == 2 and said.splitlines()[-1].startswith(f"error: another process is working on {base}; wait")
+    assert status == 2 and said.splitlines()[-1].startswith(f"error: another process is working on {held}; wait")
     assert said.count("error: ") == 1 and "Traceback" not in said
-    assert (base / "manifest.json").read_bytes() == before
+    assert (held / "manifest.json").read_bytes() == before
 
 
 def test_what_is_damaged_is_named_and_made_anew(command: Command, base: Path):
