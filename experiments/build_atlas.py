@@ -15,6 +15,7 @@ numbers to expect are in BUILD_NOTES.md.
 
 import dataclasses
 import sys
+from pathlib import Path
 from typing import Any, get_args
 
 from absl import flags, logging
@@ -31,7 +32,7 @@ from nejax.pipeline.devices import use_all_cores
 from nejax.pipeline.features import CHUNK_MIB, HEIGHT_QUANTILE
 from nejax.pipeline.processes import ending_with_the_others, is_first, join_processes
 from nejax.pipeline.stages import N_REFERENCE, Run, Settings
-from nejax.pipeline.stores import DamagedStore
+from nejax.pipeline.stores import DamagedStore, stop_on_full_disk
 
 FLAGS = flags.FLAGS
 DEFAULT = Settings()
@@ -115,7 +116,7 @@ def main(argv: list[str]) -> None:
     use_all_cores()
     if FLAGS.coordinator or FLAGS.n_processes > 1:
         join_processes(FLAGS.coordinator or "", FLAGS.n_processes, FLAGS.process)
-    with ending_with_the_others():
+    with ending_with_the_others(), stop_on_full_disk(Path(FLAGS.run).absolute()):
         while True:
             try:
                 return build()

@@ -1,13 +1,12 @@
 """Write a finished run's atlas: one SQLite file, arrays and the tokenizer, published at once by a rename."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ def write_atlas(run: Run) -> Path:
     partial = path.with_name(f"{FOLDER}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with stop_on_full_disk(run.directory.path), _as_system_error():
+        with stop_on_full_disk(run.directory.path):
             partial.mkdir()
             facts = _write_files(run, partial)
             shutil.rmtree(path, ignore_errors=True)
@@ -230,16 +229,3 @@ class _ArrayFile:
         with self.file:
             if error[0] is None:
                 self._write_header()
-
-
-@contextlib.contextmanager
-def _as_system_error() -> Iterator[None]:
-    """SQLite and the tokenizers library have errors of their own for a full disk; raise the system's instead."""
-    try:
-        yield
-    except Exception as error:
-        by_database = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-        by_tokenizer = type(error) is Exception and "No space left" in str(error)
-        if not by_database and not by_tokenizer:
-            raise
-        raise OSError(errno.ENOSPC, str(error)) from error

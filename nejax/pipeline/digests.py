@@ -1,6 +1,5 @@
 """Which windows of tokens were seen before: a set of digests on disk, since a corpus has no end."""
 
-import errno
 import sqlite3
 from hashlib import blake2b
 from pathlib import Path
@@ -37,18 +36,9 @@ class Digests:
             self._database.execute(line)
 
     def add(self, window: np.ndarray) -> bool:
-        """Add a window of tokens, [n] int32; whether it is new.
-
-        Raises:
-            OSError: the disk is full.
-        """
+        """Add a window of tokens, [n] int32; whether it is new."""
         digest = blake2b(window.tobytes(), digest_size=16).digest()
-        try:
-            return self._database.execute("INSERT OR IGNORE INTO digests VALUES (?)", (digest,)).rowcount == 1
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-                raise
-            raise OSError(errno.ENOSPC, "No space left on device") from error
+        return self._database.execute("INSERT OR IGNORE INTO digests VALUES (?)", (digest,)).rowcount == 1
 
     def __enter__(self) -> "Digests":
         return self

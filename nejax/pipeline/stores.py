@@ -7,8 +7,10 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
+import sqlite3
 import sys
 import threading
 import time
@@ -221,8 +223,8 @@ def write_store(path: Path, store: Store) -> None:
     """Write named arrays, and their digest, to a folder that appears when it is whole. Only the first process does."""
     if is_first():
         marked = {**store, _DIGEST: np.frombuffer(bytes.fromhex(digest_of(store)), np.uint8)}
-        with _orbax(), ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
-            checkpointer.save(path, marked, force=True)
+        with _orbax() as checkpointer:
+            checkpointer.save(path, args=ocp.args.StandardSave(marked), force=True)
 
 
 def read_store(path: Path, digest: str | None = None) -> Store:
@@ -236,7 +238,7 @@ def read_store(path: Path, digest: str | None = None) -> Store:
         ValueError: they cannot be read, or are not those that were written; one line that says why.
     """
     try:
-        with _orbax(), ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+        with _orbax() as checkpointer:
             store = checkpointer.restore(path)
         written = np.asarray(store.pop(_DIGEST)).tobytes().hex()
         if digest_of(store) != written or digest not in (None, written):  # Orbax does not look
@@ -252,20 +254,31 @@ _LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
-def _orbax() -> Iterator[None]:
-    """One thread at a time, and no arrays still under way at the end.
+def _orbax() -> Iterator[ocp.Checkpointer]:
+    """A checkpointer for one thread at a time, with no arrays still under way at the end.
 
     Two threads that use Orbax at once (one stores sequences, the other a checkpoint) make each other fail. And when one
     array cannot be read, Orbax closes the event loop in which the others still arrive, and each of those would print a
-    traceback; so the loops that it makes wait for them before they close.
+    traceback; so the loops that it makes wait for them before they close. What fails in its threads, on a full disk
+    say, it logs with a traceback and then raises; the error raised is enough.
     """
+    options = _alone()
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+    log = logging.getLogger("absl")  # Orbax's
     with _LOCK:
         policy = asyncio.get_event_loop_policy()
         asyncio.set_event_loop_policy(_PatientLoops())
+        log.addFilter(_has_no_traceback)
         try:
-            yield
+            with ocp.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
+                yield checkpointer
         finally:
+            log.removeFilter(_has_no_traceback)
             asyncio.set_event_loop_policy(policy)
+
+
+def _has_no_traceback(record: logging.LogRecord) -> bool:
+    return not record.exc_info
 
 
 class _PatientLoop(asyncio.SelectorEventLoop):
@@ -318,13 +331,21 @@ def stop_on_full_disk(path: Path, what_is_left: str = "finished stages are kept"
     """Turn "no space left" into a line that says where, and what is left of what was done so far."""
     try:
         yield
-    except (OSError, ValueError) as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full and "No space left" not in str(error):
+    except Exception as error:
+        if not _is_full_disk(error):
             raise
         raise UserError(
             f"the disk of {path} is full; free some space and run the same command: {what_is_left}"
         ) from error
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """The system, SQLite, and the libraries behind Orbax and the tokenizers each say it in their own way."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return (isinstance(error, ValueError) or type(error) is Exception) and "No space left" in str(error)
 
 
 def pack_text(value: Any) -> np.ndarray:

@@ -1,10 +1,12 @@
 """The run directory: what is refused, what is read back, and what a kill leaves behind."""
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -350,12 +352,25 @@ def test_a_manifest_of_another_format_is_refused_with_both_values(tmp_path):
 # --- a full disk
 
 
+def sqlite_full() -> sqlite3.Error:
+    """What SQLite itself raises when it may not make its file longer."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.execute("PRAGMA max_page_count = 1")
+        try:
+            database.execute("CREATE TABLE t (x)")
+        except sqlite3.Error as error:
+            return error
+    raise AssertionError("it had room")
+
+
 @pytest.mark.parametrize(
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EDQUOT, "Disk quota exceeded"),
-        ValueError("RESOURCE_EXHAUSTED: write failed: No space left on device"),
+        ValueError("RESOURCE_EXHAUSTED: write failed: No space left on device"),  # Orbax's tensorstore
+        Exception("No space left on device (os error 28)"),  # tokenizers
+        sqlite_full(),
     ],
 )
 def test_a_full_disk_is_one_line_that_says_where(error, tmp_path):
@@ -365,7 +380,9 @@ def test_a_full_disk_is_one_line_that_says_where(error, tmp_path):
     assert str(tmp_path) in one_line(caught)
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), ValueError("something else")])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "Permission denied"), ValueError("something else"), sqlite3.Error("something else")]
+)
 def test_other_errors_pass_through(error, tmp_path):
     with pytest.raises(type(error), match=r"Permission denied|something else"), stop_on_full_disk(tmp_path):
         raise error

@@ -112,19 +112,23 @@ def test_what_is_damaged_is_named_and_made_anew(command: Command, base: Path):
 
 
 def test_a_disk_that_is_full(command: Command, base: Path):
+    """It fills up again and again: before the first sequences are stored, between stages, and while plots are drawn."""
     disk = command.folder / "disk"
     disk.mkdir()
     if os.geteuid() or not shutil.which("mount"):
         pytest.skip("only root can mount a small disk")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", disk], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", disk], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
     try:
-        status, said = command.end("disk/run")
-        assert status == 2 and "Traceback" not in said, said[-2000:]
-        assert said.splitlines()[-1].startswith(f"error: the disk of {disk / 'run'} is full; free some space")
-        assert said.count("error: ") == 1
-        assert "collect" in json.loads((disk / "run" / "manifest.json").read_text())["stages"]
+        for size, done in (("4k", set()), ("250k", {"collect"}), ("1000k", {"collect", "similar", "atlas"})):
+            subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
+            status, said = command.end("disk/run")
+            assert status == 2 and "Traceback" not in said, said[-2000:]
+            assert said.splitlines()[-1].startswith(f"error: the disk of {disk / 'run'} is full; free some space")
+            assert said.count("error: ") == 1
+            manifest = disk / "run" / "manifest.json"
+            assert done <= (json.loads(manifest.read_text())["stages"].keys() if manifest.exists() else set())
         subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
         assert atlas_of(command.finish("disk/run")) == atlas_of(base)
     finally:
