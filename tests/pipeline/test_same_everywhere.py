@@ -46,7 +46,7 @@ def test_other_numbers_of_devices_give_the_same(command: Command, base: Path):
 
 def test_two_processes_give_the_same(command: Command, base: Path):
     with command.both("processes", "--batch_size=7", f"--coordinator=127.0.0.1:{free_port()}") as both:
-        ended = [process.communicate(timeout=120) for process in both]
+        ended = [process.communicate(timeout=600) for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     summaries = ["Most polysemantic" in out for out, _ in ended]
     assert summaries == [True, False], "the first one does the talking"

@@ -45,7 +45,7 @@ class Command:
     def end(self, run: str, *flags: str, devices: int = 1) -> tuple[int, str]:
         """Wait for a process's end; its exit status and what it said on standard error."""
         with stopped_at_last(self.start(run, *flags, devices=devices)) as [process]:
-            _, said = process.communicate(timeout=120)
+            _, said = process.communicate(timeout=600)
         return process.returncode, said
 
     def finish(self, run: str, *flags: str, devices: int = 1) -> Path:

@@ -58,7 +58,7 @@ def port(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def ask(port: int, address: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
         connection.request(method, address)
         response = connection.getresponse()
@@ -67,7 +67,7 @@ def ask(port: int, address: str, method: str = "GET") -> tuple[int, dict[str, st
 
 def raw(port: int, request: bytes) -> tuple[int, str]:
     """Status and head of the answer to any bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(request)
         answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
     return int(answer.split()[1]), answer
@@ -86,7 +86,7 @@ def test_it_says_where_it_is_and_ends_on_ctrl_c_leaving_the_atlas_as_it_was(run,
         assert ask(port, "/data/v1/neurons/2/5.json")[2] == to_json(shards.neuron(2, 5))
         kept = socket.create_connection(("127.0.0.1", port))  # as a browser keeps one open
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
         kept.close()
     assert process.returncode == 0
     assert out.strip() == "Stopped." and err == ""
@@ -159,14 +159,14 @@ def test_what_no_browser_sends_is_refused_with_the_headers(port, request_, statu
 )
 def test_what_a_user_can_mend_is_said_in_one_line(tmp_path, flags, line):
     process = explore(*flags, cwd=tmp_path)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 2 and out == ""
     assert line in err and err.count("\n") == 1 and err.startswith("error: ")
 
 
 def test_a_port_in_use_is_named(run, tmp_path, port):
     process = explore(f"--atlas={run.directory.path}", f"--port={port}", cwd=tmp_path)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 2 and out == ""
     assert err == f"error: port {port} is in use; choose another with --port, or any that is free with --port=0\n"
 
@@ -196,7 +196,7 @@ def test_directions_fit_the_address():
 @pytest.mark.slow
 def test_an_export_is_written_and_nothing_served(run, tmp_path):
     process = explore(f"--atlas={run.directory.path}", "--export=site", cwd=tmp_path)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     n_files = sum(file.is_file() for file in (tmp_path / "site").rglob("*"))
     assert out.startswith(f"Wrote {n_files:,} files") and out.count("\n") == 1
