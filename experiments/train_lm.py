@@ -13,33 +13,33 @@ gpt2-tiny are in nejax/assets/gpt2-tiny/README.md.
 """
 
 import json
-import math
 import time
-from pathlib import Path
+from collections.abc import Generator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from absl import flags, logging
 from flax import nnx
-from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from nejax.errors import UserError, run_script
 from nejax.models.gpt2 import GPT2, GPT2Config
 from nejax.models.tokens import token_bytes
 from nejax.models.training import (
+    TrainState,
     init_train_state,
     language_model_loss,
     make_train_step,
     next_token_losses,
+    plain_loss,
     warmup_cosine,
 )
 from nejax.models.weights import save_gpt2
 from nejax.pipeline.corpus import Sequences
+from nejax.pipeline.stores import RunDirectory
+from nejax.pipeline.training_run import Curve, plot_training, settings_of_flags, train
 from nejax.pipeline.training_text import batch_at, bits_per_byte, prepare_text
 
 FLAGS = flags.FLAGS
@@ -92,46 +92,23 @@ def make_optimizer() -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(FLAGS.clip), rule)
 
 
-def read_settings(run: Path, script: str) -> dict[str, Any]:
-    """The flags that decide the result, kept in the run; a run made with others is refused."""
-    if FLAGS.d_model % FLAGS.n_heads:
-        raise UserError(f"--n_heads={FLAGS.n_heads} does not divide --d_model={FLAGS.d_model}")
-    settings = {f.name: f.value for f in FLAGS.get_key_flags_for_module(script) if f.name != "run"}
-    file = run / "settings.json"
-    if file.exists() and (before := json.loads(file.read_text())) != settings:
-        changed = [f"{k} is {before.get(k)} there and {v} now" for k, v in settings.items() if before.get(k) != v]
-        raise UserError(f"{run} was made with other settings: {'; '.join(changed)}. Use the same, or another --run")
-    run.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=2))
-    return settings
-
-
-def plot(metrics: list[dict[str, float]], file: Path) -> None:
-    """Training loss and held-out bits per byte over the steps."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([m["step"] for m in metrics], [m["loss"] for m in metrics], color="tab:blue", lw=0.8)
-    axes.set_xlabel("step")
-    axes.set_ylabel("training loss, nats a token", color="tab:blue")
-    looks = [m for m in metrics if "bits_per_byte" in m]
-    other = axes.twinx()
-    other.plot([m["step"] for m in looks], [m["bits_per_byte"] for m in looks], "o-", color="tab:orange", ms=4)
-    other.set_ylabel("held-out sample, bits a byte", color="tab:orange")
-    figure.savefig(file, dpi=150)
-
-
 def main(argv: list[str]) -> None:
     """Prepare the text, train (or resume), evaluate, save."""
-    run = Path(FLAGS.run).absolute()
-    settings = read_settings(run, argv[0])
-    tokenizer, train, held_out = prepare_text(
+    if FLAGS.d_model % FLAGS.n_heads:
+        raise UserError(f"--n_heads={FLAGS.n_heads} does not divide --d_model={FLAGS.d_model}")
+    settings, started = settings_of_flags(argv[0]), time.monotonic()
+    directory = RunDirectory(FLAGS.run, settings)
+    run = directory.path
+    tokenizer, text, held_out = prepare_text(
         run,
         FLAGS.corpus,
         vocab_size=FLAGS.vocab_size,
         seq_len=FLAGS.seq_len,
         held_out=FLAGS.held_out,
         max_sequences=FLAGS.max_sequences,
+        anew=not directory.is_done("text"),
     )
+    directory.mark("text", {"sequences": len(text.tokens), "held_out": len(held_out.tokens)})
     d_mlp = FLAGS.d_mlp or 4 * FLAGS.d_model
     config = GPT2Config(len(tokenizer), FLAGS.seq_len, FLAGS.d_model, FLAGS.n_layers, FLAGS.n_heads, d_mlp)
     graph, params = nnx.split(GPT2(config, dtype=jnp.dtype(FLAGS.precision), rngs=nnx.Rngs(FLAGS.seed)))
@@ -141,56 +118,48 @@ def main(argv: list[str]) -> None:
         return nnx.merge(graph, params)(tokens, unroll=unroll)[0]
 
     optimizer = make_optimizer()
-    step = make_train_step(lambda params, batch: language_model_loss(logits_of(params, batch[0]), *batch), optimizer)
+    loss = plain_loss(lambda params, batch: language_model_loss(logits_of(params, batch[0]), *batch))
     losses_of = jax.jit(lambda params, batch: next_token_losses(logits_of(params, batch[0]), *batch))
     n_bytes_of = np.array([len(piece) for piece in token_bytes(tokenizer)])
 
     def evaluate(params: Any, text: Sequences) -> float:
         return bits_per_byte(lambda batch: losses_of(params, batch), text, n_bytes_of, batch_size=FLAGS.batch_size)
 
-    state = init_train_state(params, optimizer)
     n_params = sum(leaf.size for leaf in jax.tree.leaves(params))
-    print(f"{n_params:,} parameters; {len(train.tokens):,} sequences to train on, {len(held_out.tokens):,} held out")
+    print(f"{n_params:,} parameters; {len(text.tokens):,} sequences to train on, {len(held_out.tokens):,} held out")
     sample = Sequences(*(part[:: max(1, len(part) // 64)][:64] for part in held_out))
-    tokens_a_step = FLAGS.batch_size * FLAGS.seq_len
-    metrics_file = run / "metrics.jsonl"
-    started = time.monotonic()
-    with ocp.CheckpointManager(run / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
-        if (latest := manager.latest_step()) is not None:
-            state = manager.restore(latest, args=ocp.args.StandardRestore(state))
-        first = int(state.step)
-        lines = metrics_file.read_text().splitlines() if metrics_file.exists() else []
-        metrics = [m for m in map(json.loads, lines) if m["step"] < first]
-        bar = tqdm(total=FLAGS.steps * tokens_a_step, initial=first * tokens_a_step, unit=" tokens", unit_scale=True)
-        with bar, metrics_file.open("w") as file:
-            file.writelines(json.dumps(entry) + "\n" for entry in metrics)
-            for i in range(first, FLAGS.steps):
-                state, measured = step(state, batch_at(train, i, batch_size=FLAGS.batch_size, seed=FLAGS.seed))
-                entry = {"step": i} | {name: float(value) for name, value in measured.items()}
-                if not math.isfinite(entry["loss"]):
-                    raise UserError(f"the loss is {entry['loss']} at step {i}; lower --learning_rate")
-                if (i + 1) % FLAGS.evaluate_every == 0:
-                    entry["bits_per_byte"] = evaluate(state.params, sample)
-                metrics.append(entry)
-                file.write(json.dumps(entry) + "\n")
-                if (i + 1) % FLAGS.checkpoint_every == 0 or i + 1 == FLAGS.steps:
-                    file.flush()
-                    manager.save(i + 1, args=ocp.args.StandardSave(state))
-                bar.update(tokens_a_step)
-                bar.set_postfix(loss=f"{entry['loss']:.3f}")
 
+    def batches(first: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+        for i in range(first, FLAGS.steps):
+            yield batch_at(text, i, batch_size=FLAGS.batch_size, seed=FLAGS.seed)
+
+    def look(n_done: int, state: TrainState) -> dict[str, float]:
+        return {} if n_done % FLAGS.evaluate_every else {"bits_per_byte": evaluate(state.params, sample)}
+
+    tokens_a_step = FLAGS.batch_size * FLAGS.seq_len
+    state, metrics = train(
+        run,
+        make_train_step(loss, optimizer),
+        init_train_state(params, optimizer),
+        batches,
+        n_steps=FLAGS.steps,
+        checkpoint_every=FLAGS.checkpoint_every,
+        n_per_step=tokens_a_step,
+        look=look,
+    )
     save_gpt2(nnx.merge(graph, state.params), run / "model", tokenizer, dtype=jnp.float16)
     result = {
         "held_out_bits_per_byte": evaluate(state.params, held_out),
         "parameters": n_params,
         "tokens_seen": FLAGS.steps * tokens_a_step,
-        "training_sequences": len(train.tokens),
+        "training_sequences": len(text.tokens),
         "held_out_sequences": len(held_out.tokens),
         "seconds_since_last_start": round(time.monotonic() - started, 1),
         "settings": settings,
     }
     (run / "result.json").write_text(json.dumps(result, indent=2))
-    plot(metrics, run / "loss.png")
+    curves = Curve("loss", "training loss, nats a token"), Curve("bits_per_byte", "held-out sample, bits a byte")
+    plot_training(metrics, run / "loss.png", *curves)
     print(f"held-out bits per byte: {result['held_out_bits_per_byte']:.3f}")
     print(f"model: {run / 'model'}\nplot: {run / 'loss.png'}")
 

@@ -86,8 +86,9 @@ class Block(nnx.Module):
         pre_activation = editor("pre_activation", self.mlp_in(mlp_input), layer)
         activation = editor("activation", ACTIVATIONS[self.activation_name](pre_activation), layer)
         mlp_output = editor("mlp_output", self.mlp_out(activation), layer)
-        view = LayerView(layer, resid_pre, resid_mid, mlp_input, pre_activation, activation, mlp_output)
-        return resid_mid + mlp_output, view
+        resid_post = editor("resid_post", resid_mid + mlp_output, layer)
+        view = LayerView(layer, resid_pre, resid_mid, mlp_input, pre_activation, activation, mlp_output, resid_post)
+        return resid_post, view
 
 
 class GPT2(nnx.Module):
@@ -162,6 +163,22 @@ class GPT2(nnx.Module):
         normed, head = self.final_norm(residual), self.token_embedding.embedding[...]
         logits = jnp.einsum("bsd,vd->bsv", normed, head.astype(normed.dtype), preferred_element_type=jnp.float32)
         return logits, readings
+
+    def first_layers(self, n: int) -> "GPT2":
+        """The model without its layers from `n` on: whoever reads a layer need not run those after it.
+
+        It shares its weights with this one.
+
+        Raises:
+            ValueError: `n` is not 1 to `n_layers`.
+        """
+        if not 1 <= n <= self.config.n_layers:
+            raise ValueError(f"the first {n} layers of {self.config.n_layers}")
+        shorter = nnx.merge(*nnx.split(self))
+        graph, blocks = nnx.split(shorter.blocks)
+        shorter.blocks = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[:n], blocks))
+        shorter.config = self.config._replace(n_layers=n)
+        return shorter
 
     def input_weights(self) -> Float[Array, "n_layers d_model d_mlp"]:
         """What every neuron looks for: `W_in[layer, :, neuron]`."""

@@ -34,6 +34,8 @@ class LayerView(NamedTuple):
     """The neurons' values after the non-linearity, in float32."""
     mlp_output: Float[Array, "batch seq d_model"]
     """What the MLP adds to the residual stream."""
+    resid_post: Float[Array, "batch seq d_model"]
+    """The residual stream as it leaves the layer."""
 
 
 Reader = Callable[[LayerView], Any]

@@ -175,3 +175,26 @@ def streaming_mean_distance(
     mean = sum_unit / count[None, :]
     distance = (1 - jnp.sum(mean * mean, axis=0)) * (count / (count - 1))
     return jnp.where(enough, jnp.clip(distance, 0, 2), jnp.nan)
+
+
+@jax.jit
+def neuron_embedding_loss(
+    x: Float[Array, "b d"], w_in: Float[Array, "d n"], mask: Float[Array, "b n"] | Bool[Array, "b n"]
+) -> Float[Array, ""]:
+    """Mean over neurons of the mean cosine distance between the embeddings of each one's examples.
+
+    The streaming form, so two matrix products and no embedding in memory; equal to the mean of all pairs' distances.
+    As a loss on the encoder of a sparse autoencoder it makes latents monosemantic (Foote 2024, arXiv 2411.08166).
+
+    Args:
+        x: `[b, d_model]` inputs.
+        w_in: `[d_model, n]` input weights, a column a neuron.
+        mask: `[b, n]` 1 (or true) where input `i` is an example of neuron `j`, 0 elsewhere.
+
+    Returns:
+        `[]`, over the neurons with two examples or more; 0 if there are none. Differentiable in `x` and `w_in`.
+    """
+    count = lax.stop_gradient(count_unit_embeddings(x, w_in, mask))
+    distance = streaming_mean_distance(sum_unit_embeddings(x, w_in, mask), count)
+    counts = count >= 2
+    return jnp.sum(jnp.where(counts, distance, 0)) / jnp.maximum(jnp.sum(counts), 1)

@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from nejax.errors import UserError
 from nejax.pipeline.text_files import NAME_FIELDS, row_document
 
-_INSTEAD = "name another, or take a local text file or folder, or 'python-docs', which need no network"
+_TROUBLE = {
+    "missing": "is neither a local file or folder nor a dataset on the Hub",
+    "unreachable": "is not a local file or folder, and the Hub cannot be reached",
+    "instead": "name another, or take a local text file or folder, or 'python-docs', which need no network",
+}
 
 
 def open_hub_dataset(source: str, text_field: str, split: str) -> Callable[[Counter[str]], Iterator[tuple[str, str]]]:
@@ -29,7 +33,7 @@ def open_hub_dataset(source: str, text_field: str, split: str) -> Callable[[Coun
     from datasets import IterableDataset, load_dataset  # here, since only this kind of corpus waits for it
 
     repository, _, config = source.partition(":")
-    with _one_line_errors(source):
+    with hub_errors(f"corpus {source!r}", **_TROUBLE):
         dataset = load_dataset(repository, config or None, split=split, streaming=True)
     assert isinstance(dataset, IterableDataset)
     columns = dataset.column_names
@@ -39,7 +43,7 @@ def open_hub_dataset(source: str, text_field: str, split: str) -> Callable[[Coun
         dataset = dataset.select_columns([name for name in columns if name in (text_field, *NAME_FIELDS)])
 
     def read(skipped: Counter[str]) -> Iterator[tuple[str, str]]:
-        with _one_line_errors(source):
+        with hub_errors(f"corpus {source!r}", **_TROUBLE):
             for number, row in enumerate(dataset):
                 yield from row_document(row, f"{repository}:{number}", text_field, skipped)
 
@@ -47,18 +51,27 @@ def open_hub_dataset(source: str, text_field: str, split: str) -> Callable[[Coun
 
 
 @contextmanager
-def _one_line_errors(source: str) -> Iterator[None]:
-    """Tell what does not exist from what cannot be reached from what cannot be read."""
+def hub_errors(what: str, *, missing: str, unreachable: str, instead: str) -> Iterator[None]:
+    """Tell what does not exist from what cannot be reached from what cannot be read, each in one line.
+
+    Args:
+        what: is read, as the line begins.
+        missing, unreachable: how it goes on in the first two cases.
+        instead: what to do, as it ends.
+
+    Raises:
+        UserError: for every error that `datasets` and the Hub's client are known to end in.
+    """
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
         yield
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         if isinstance(error, DatasetNotFoundError):
-            problem = "is neither a local file or folder nor a dataset on the Hub"
+            problem = missing
         elif isinstance(error, ConnectionError):
-            problem = "is not a local file or folder, and the Hub cannot be reached"
+            problem = unreachable
         else:
             problem = "cannot be read from the Hub"
         reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"corpus {source!r} {problem} ({reason}); {_INSTEAD}") from error
+        raise UserError(f"{what} {problem} ({reason}); {instead}") from error

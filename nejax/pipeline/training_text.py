@@ -2,16 +2,22 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from nejax.models.tokens import train_tokenizer
-from nejax.pipeline.corpus import Sequences, make_sequences
+from nejax.pipeline.corpus import Account, Sequences, Shard, cut_documents, make_sequences
+from nejax.pipeline.digests import Digests
 from nejax.pipeline.documents import Document, open_corpus
+from nejax.pipeline.sequences import SequenceShards
+from nejax.pipeline.stores import RunDirectory
+
+_PIECE = 256
+"""Sequences that are cut at a time where only the first of a corpus may be wanted."""
 
 
 class TrainingText(NamedTuple):
@@ -49,6 +55,7 @@ def prepare_text(
     seq_len: int,
     held_out: float,
     max_sequences: int | None,
+    anew: bool = False,
     say: Callable[[str], object] = print,
 ) -> TrainingText:
     """Train a tokenizer on the training side and cut both sides into sequences; or load what is there.
@@ -60,13 +67,14 @@ def prepare_text(
         seq_len: tokens a sequence, BOS included.
         held_out: fraction of the documents to hold out.
         max_sequences: at most so many of each side.
+        anew: take nothing that is there, since it may be of other sources.
         say: called with a line when work begins.
 
     Raises:
         UserError: a source cannot be read, or one side has no text.
     """
     files = {False: folder / "train.npz", True: folder / "held_out.npz"}
-    if not files[True].exists():
+    if anew or not files[True].exists():
         say(f"training a tokenizer of {vocab_size} tokens")
         texts = (document.text for document in split_documents(sources, held_out, held_out=False))
         tokenizer = train_tokenizer(texts, vocab_size=vocab_size, n_positions=seq_len)
@@ -80,6 +88,44 @@ def prepare_text(
             partial.rename(file)
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     return TrainingText(tokenizer, *(Sequences(**np.load(file)) for file in files.values()))
+
+
+def shards_to_train_on(
+    directory: RunDirectory,
+    sources: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    held_out: float,
+    **settings: Any,
+) -> SequenceShards:
+    """The sequences of the training side, cut as they are first read, and kept in a run, shard by shard.
+
+    Args:
+        directory: of the run.
+        sources: names for `open_corpus`.
+        tokenizer: of the model that reads them.
+        held_out: fraction of the documents that are left out, see `split_documents`.
+        settings: `seq_len`, `max_sequences`: of `nejax.pipeline.corpus.cut_documents`.
+    """
+
+    def cut(after: Account | None, seen: Digests) -> Generator[Shard, None, None]:
+        documents = split_documents(sources, held_out, held_out=False)
+        return cut_documents(documents, tokenizer, seen=seen, after=after, **settings)
+
+    return SequenceShards(directory, settings["seq_len"], cut)
+
+
+def sequences_to_evaluate_on(
+    sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, held_out: float, **settings: Any
+) -> Iterator[Sequences]:
+    """The sequences of the side that is held out, or of all documents if none is, in pieces, cut as they are read.
+
+    The arguments are those of `shards_to_train_on`.
+    """
+    documents = split_documents(sources, held_out, held_out=held_out > 0)
+    with Digests() as seen:
+        for shard in cut_documents(documents, tokenizer, seen=seen, shard_size=_PIECE, **settings):
+            yield shard.sequences
 
 
 def batch_at(sequences: Sequences, step: int, *, batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

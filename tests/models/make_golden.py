@@ -51,6 +51,7 @@ def torch_values(model, tokens: np.ndarray) -> dict[str, np.ndarray]:
         block.mlp.c_fc.register_forward_hook(lambda _, inputs, output: keep("pre_activation", output))
         block.mlp.c_proj.register_forward_pre_hook(lambda _, inputs: keep("activation", inputs[0]))
         block.mlp.register_forward_hook(lambda _, inputs, output: keep("mlp_output", output))
+        block.register_forward_hook(lambda _, inputs, output: keep("resid_post", output))
     with torch.no_grad():
         logits = model(input_ids=torch.tensor(tokens), use_cache=False).logits.numpy()
     return {name: np.stack(values) for name, values in seen.items()} | {"logits": logits}

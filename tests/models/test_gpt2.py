@@ -179,6 +179,21 @@ def test_embedding_entries_and_bias_sum_to_the_pre_activation(model: GPT2, plain
         )
 
 
+@pytest.mark.parametrize("n", range(1, LAYERS + 1))
+def test_the_first_layers_alone_compute_what_they_compute_in_the_whole(n: int, model: GPT2, plain):
+    shorter = model.first_layers(n)
+    assert shorter.config == model.config._replace(n_layers=n) and model.config.n_layers == LAYERS
+    view = run(shorter, TOKENS)[1]
+    for name in VALUES:
+        np.testing.assert_allclose(getattr(view, name), getattr(plain[1], name)[:n], rtol=1e-6, atol=1e-6)
+
+
+def test_a_number_of_first_layers_that_makes_no_sense(model: GPT2):
+    for n in (0, LAYERS + 1):
+        with pytest.raises(ValueError, match=f"first {n} layers"):
+            model.first_layers(n)
+
+
 # --- editors
 
 
@@ -200,23 +215,24 @@ def test_an_editor_is_called_with_every_value_of_a_view(model: GPT2):
 
 
 def test_the_model_goes_on_with_what_the_editor_returns(model: GPT2, plain):
-    """Doubling one value in layer 1: readers see it doubled, and all that comes before it is unchanged."""
+    """Reversing one value in layer 1: readers see it reversed, and all that comes before it is unchanged."""
 
     @jax.jit
-    def run_doubling(model: GPT2, chosen: jax.Array) -> tuple[jax.Array, LayerView]:
-        def double(name: str, value: jax.Array, layer: jax.Array) -> jax.Array:
-            return jnp.where((layer == 1) & (chosen == VALUES.index(name)), 2 * value, value)
+    def run_reversing(model: GPT2, chosen: jax.Array) -> tuple[jax.Array, LayerView]:
+        def reverse(name: str, value: jax.Array, layer: jax.Array) -> jax.Array:
+            return jnp.where((layer == 1) & (chosen == VALUES.index(name)), value[..., ::-1], value)
 
-        return model(TOKENS, reader=read_all, editor=double)
+        return model(TOKENS, reader=read_all, editor=reverse)
 
     for chosen, name in enumerate(VALUES):
-        logits, view = run_doubling(model, jnp.asarray(chosen))
+        logits, view = run_reversing(model, jnp.asarray(chosen))
         for i, other in enumerate(VALUES):
             before, after = getattr(plain[1], other), getattr(view, other)
             np.testing.assert_allclose(after[0], before[0], rtol=1e-6, atol=1e-6)
             if i < chosen:
                 np.testing.assert_allclose(after[1], before[1], rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(getattr(view, name)[1], 2 * getattr(plain[1], name)[1], rtol=1e-6, atol=1e-6)
+        reversed_ = getattr(plain[1], name)[1, ..., ::-1]
+        np.testing.assert_allclose(getattr(view, name)[1], reversed_, rtol=1e-6, atol=1e-6)
         assert np.abs(logits - plain[0]).max() > 0.1, name
 
 

@@ -16,6 +16,7 @@ from nejax.models.training import (
     language_model_loss,
     make_train_step,
     next_token_losses,
+    plain_loss,
     warmup_cosine,
 )
 from nejax.models.weights import load_gpt2
@@ -73,7 +74,7 @@ def test_padding_has_no_part_in_the_loss_or_its_gradient(scored):
 
 def test_a_step_is_that_of_plain_gradient_descent():
     """For `|p - batch|^2 / 2` the gradient is `p - batch`, so a step of rate 0.25 is known by hand."""
-    step = make_train_step(lambda params, batch: 0.5 * jnp.sum((params["p"] - batch) ** 2), optax.sgd(0.25))
+    step = make_train_step(plain_loss(lambda params, batch: 0.5 * jnp.sum((params["p"] - batch) ** 2)), optax.sgd(0.25))
     state = init_train_state({"p": jnp.array([3.0, -4.0, 0.0])}, optax.sgd(0.25))
     assert state.step == 0
     state, metrics = step(state, jnp.array([0.0, 0.0, 12.0]))
@@ -93,7 +94,7 @@ def train(tmp_path_factory):
         return language_model_loss(nnx.merge(graph, params)(batch)[0], batch, length)
 
     optimizer = optax.adamw(warmup_cosine(3e-2, 30, 2))
-    step = make_train_step(loss, optimizer)
+    step = make_train_step(plain_loss(loss), optimizer)
 
     def run() -> tuple[TrainState, list[float]]:
         state, losses = init_train_state(jax.tree.map(jnp.copy, params), optimizer), []
@@ -123,7 +124,7 @@ def test_a_steps_state_is_donated_and_it_compiles_once():
         n_traces += 1
         return jnp.sum(params * batch)
 
-    step = make_train_step(loss, optax.adam(0.1))
+    step = make_train_step(plain_loss(loss), optax.adam(0.1))
     state = init_train_state(jnp.ones(5), optax.adam(0.1))
     for i in range(3):
         before, (state, _) = state, step(state, jnp.full(5, float(i)))

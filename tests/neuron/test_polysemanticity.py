@@ -10,6 +10,7 @@ from jax.test_util import check_grads
 from nejax.neuron.embeddings import embedding_distances
 from nejax.neuron.polysemanticity import (
     count_unit_embeddings,
+    neuron_embedding_loss,
     polysemanticity,
     streaming_mean_distance,
     sum_unit_embeddings,
@@ -208,3 +209,64 @@ def test_gradients_are_finite_with_zero_embeddings_and_few_examples():
     np.testing.assert_array_equal(gradients[0][:3], 0)
     np.testing.assert_array_equal(gradients[1][:, [0, 1, 5]], 0)
     assert np.abs(gradients[1][:, [2, 3, 4, 6]]).min() > 0
+
+
+# --- the neuron-embedding loss
+
+
+@jax.jit
+def mean_of_pairs(x, w_in, mask):
+    """The loss by its definition: a neuron's mean over pairs of its examples, then a mean over neurons with a pair."""
+    distances = jax.vmap(embedding_distances, (None, 1))(x, w_in)
+    pairs = mask.T[:, :, None] & mask.T[:, None, :] & jnp.triu(jnp.ones((len(x), len(x)), bool), 1)
+    n_pairs = pairs.sum((1, 2))
+    means = jnp.where(pairs, distances, 0).sum((1, 2)) / jnp.maximum(n_pairs, 1)
+    return means.sum() / (n_pairs > 0).sum()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_loss_is_the_mean_of_the_pairs(seed):
+    x, w_in, mask = layer(seed)
+    np.testing.assert_allclose(neuron_embedding_loss(x, w_in, mask), mean_of_pairs(x, w_in, mask), rtol=1e-5)
+    expected = np.nanmean(pairwise_mean_distances(x, w_in, mask))
+    np.testing.assert_allclose(neuron_embedding_loss(x, w_in, mask.astype("f4")), expected, rtol=1e-5)
+
+
+def test_gradients_of_the_loss_are_those_of_the_pairs():
+    with jax.enable_x64(True):
+        x, w_in, mask = layer(7, b=9, d=6)
+        x, w_in = jnp.asarray(x, "f8"), jnp.asarray(w_in, "f8")
+        check_grads(lambda x, w_in: neuron_embedding_loss(x, w_in, mask), (x, w_in), order=1, modes=["rev"], rtol=1e-6)
+        gradients = jax.grad(neuron_embedding_loss, (0, 1))(x, w_in, mask)
+        expected = jax.grad(mean_of_pairs, (0, 1))(x, w_in, mask)
+    for gradient, of_pairs in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(gradient, of_pairs, rtol=1e-6, atol=1e-9)
+        assert np.abs(of_pairs).max() > 1e-3
+
+
+def test_the_loss_leaves_out_neurons_without_a_pair():
+    x, w_in, mask = layer(8)
+    few = mask.sum(0) < 2
+    assert few.sum() == 2
+    expected = neuron_embedding_loss(x, w_in[:, ~few], mask[:, ~few])
+    np.testing.assert_allclose(neuron_embedding_loss(x, w_in, mask), expected, rtol=1e-6)
+    gradient = jax.grad(neuron_embedding_loss, 1)(x, w_in, mask)
+    np.testing.assert_array_equal(gradient[:, few], 0)
+    assert np.isfinite(gradient).all() and np.abs(gradient[:, ~few]).min() > 0
+
+
+def test_the_loss_of_no_pair_is_zero():
+    x, w_in, _ = layer(9)
+    for mask in (np.zeros((40, 7), bool), np.arange(40)[:, None] == np.arange(7)):
+        loss, gradients = jax.value_and_grad(neuron_embedding_loss, (0, 1))(x, w_in, mask)
+        assert loss == 0
+        jax.tree.map(lambda gradient: np.testing.assert_array_equal(gradient, 0), gradients)
+
+
+def test_zero_inputs_are_in_no_pair_of_the_loss():
+    x, w_in, mask = layer(10)
+    x[::4] = 0
+    kept = x.any(axis=1)
+    loss, gradients = jax.value_and_grad(neuron_embedding_loss, (0, 1))(x, w_in, mask)
+    np.testing.assert_allclose(loss, neuron_embedding_loss(x[kept], w_in, mask[kept]), rtol=1e-5)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)

@@ -89,7 +89,7 @@ class Table(nnx.Module):
 
     def __call__(self, tokens, *, reader):
         rows = [jnp.take(layer, tokens, axis=0) for layer in self.table[...]]
-        views = [LayerView(jnp.int32(i), row, row, row, row, row, row) for i, row in enumerate(rows)]
+        views = [LayerView(jnp.int32(i), *[row] * 7) for i, row in enumerate(rows)]
         return None, jnp.stack([reader(view) for view in views])
 
 
