@@ -10,12 +10,14 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 if TYPE_CHECKING:
     from nejax.atlas.atlas import open_atlas
     from nejax.models.loading import load_model
+    from nejax.models.sae_evaluation import evaluate_sae
+    from nejax.models.sae_files import load_sae
     from nejax.neuron.average_linkage import average_linkage, cut
     from nejax.neuron.connected_components import connected_components
     from nejax.neuron.embeddings import embedding_distances, neuron_embeddings
     from nejax.neuron.kernel_kmeans import kmeans_from_distances
     from nejax.neuron.kmeans import kmeans
-    from nejax.neuron.polysemanticity import polysemanticity, sum_unit_embeddings
+    from nejax.neuron.polysemanticity import neuron_embedding_loss, polysemanticity, sum_unit_embeddings
     from nejax.neuron.quality import adjusted_rand_index, silhouette
     from nejax.neuron.spectral import spectral
 
@@ -25,9 +27,12 @@ __all__ = [
     "connected_components",
     "cut",
     "embedding_distances",
+    "evaluate_sae",
     "kmeans",
     "kmeans_from_distances",
     "load_model",
+    "load_sae",
+    "neuron_embedding_loss",
     "neuron_embeddings",
     "open_atlas",
     "polysemanticity",
@@ -42,9 +47,12 @@ _MODULES = {
     "connected_components": "neuron.connected_components",
     "cut": "neuron.average_linkage",
     "embedding_distances": "neuron.embeddings",
+    "evaluate_sae": "models.sae_evaluation",
     "kmeans": "neuron.kmeans",
     "kmeans_from_distances": "neuron.kernel_kmeans",
     "load_model": "models.loading",
+    "load_sae": "models.sae_files",
+    "neuron_embedding_loss": "neuron.polysemanticity",
     "neuron_embeddings": "neuron.embeddings",
     "open_atlas": "atlas.atlas",
     "polysemanticity": "neuron.polysemanticity",

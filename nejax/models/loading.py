@@ -7,19 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from nejax.errors import UserError
-from nejax.models.gpt2 import GPT2, fold_layer_norm
+from nejax.models.gpt2 import fold_layer_norm
+from nejax.models.hub import download, one_line
 from nejax.models.weights import load_gpt2, weight_files
 
 BUNDLED = "gpt2-tiny"
@@ -40,15 +32,14 @@ _TOKENIZER_FILES = (
     "merges.txt",
 )
 _HUB_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
-_HUB_TIMEOUT = 5.0  # seconds
 _CHOICES = f"expected {BUNDLED}, {', '.join(HUB_NAMES)}, a Hub id ORGANISATION/NAME, or a local directory"
 
 
 class LoadedModel(NamedTuple):
     """A model and what belongs to it."""
 
-    model: GPT2
-    """The model."""
+    model: Any
+    """A `GPT2`, or another model of the kind that `nejax.models.reading` describes."""
     tokenizer: PreTrainedTokenizerFast
     """Its tokenizer; every id is below the model's `vocab_size`."""
     name: str
@@ -108,51 +99,9 @@ def _find(name: str, revision: str | None) -> Path:
 
 
 def _download(repo_id: str, revision: str | None) -> Path:
-    """The snapshot of a Hub model, brought up to date if the Hub answers, else as the cache has it."""
-
-    def snapshot(**options: Any) -> Path:
-        patterns = [*_HUB_FILES, *_TOKENIZER_FILES]
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, **options))
-
-    try:
-        # snapshot_download asks this without a time limit: for minutes, on a network that swallows packets.
-        HfApi().model_info(repo_id, revision=revision, timeout=_HUB_TIMEOUT)
-        return snapshot()
-    except Exception as error:  # among others those of the HTTP library, which is not the same in hub 1 and 2
-        failure = error
-    try:
-        return snapshot(local_files_only=True)
-    except (OSError, HFValidationError):
-        raise UserError(_explain(failure, repo_id, revision)) from failure
-
-
-def _explain(failure: Exception, repo_id: str, revision: str | None) -> str:
-    """One line for a user on why a download failed."""
-    match failure:
-        case HFValidationError():
-            return f"{repo_id!r} cannot be the name of a model; {_CHOICES}"
-        case GatedRepoError():
-            page = f"{constants.ENDPOINT}/{repo_id}"
-            return f"model {repo_id} is gated; accept its terms at {page} and log in with `hf auth login`"
-        case RepositoryNotFoundError():
-            return f"{repo_id!r} is no local directory and no (public) model on the Hub; {_CHOICES}"
-        case RevisionNotFoundError():
-            return f"model {repo_id} has no revision {revision!r}; expected a branch, a tag or a commit of it"
-        case OfflineModeIsEnabled():
-            problem, remedy = "HF_HUB_OFFLINE is set", "unset it once to download the model"
-        case HfHubHTTPError():
-            problem, remedy = f"the Hub refuses it ({_one_line(failure)})", "try again later"
-        case OSError(errno=int()):
-            problem = f"cannot be written to {constants.HF_HUB_CACHE} ({_one_line(failure)})"
-            remedy = "make room there, or set HF_HOME to another folder"
-        case _:
-            problem = f"the Hub at {constants.ENDPOINT} cannot be reached ({_one_line(failure)})"
-            remedy = f"connect to the network, or use {BUNDLED} or a local directory"
-    return f"model {repo_id} is neither a local directory nor in the cache, and {problem}; {remedy}"
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    patterns = [*_HUB_FILES, *_TOKENIZER_FILES]
+    instead = f"{BUNDLED} or a local directory"
+    return download(repo_id, revision, patterns, kind="model", choices=_CHOICES, instead=instead)
 
 
 def _load_tokenizer(directory: Path, vocab_size: int) -> PreTrainedTokenizerFast:
@@ -163,7 +112,7 @@ def _load_tokenizer(directory: Path, vocab_size: int) -> PreTrainedTokenizerFast
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise UserError(
-            f"the tokenizer in {directory} cannot be read ({_one_line(error)}); get its files again"
+            f"the tokenizer in {directory} cannot be read ({one_line(error)}); get its files again"
         ) from error
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if not 0 <= largest < vocab_size:
