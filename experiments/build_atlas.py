@@ -8,6 +8,7 @@ done, and goes on where it was interrupted.
     python experiments/build_atlas.py --model=gpt2 --corpus=Skylion007/openwebtext --input_weights=folded \\
         --selection=fraction --min_fraction=0.75 --clustering=components --run=runs/paper      # the paper's setting
     python experiments/build_atlas.py --model=DIRECTORY --corpus=texts/ --max_sequences=20000 --run=runs/mine
+    python experiments/build_atlas.py --sae=runs/train_sae/sae --run=runs/latents          # an SAE's latents as neurons
 
 With no flag: the bundled gpt2-tiny (4 layers of 1,024 neurons) on Python's own documentation; the time it takes and the
 numbers to expect are in BUILD_NOTES.md.
@@ -43,6 +44,11 @@ flags.DEFINE_enum(
     DEFAULT.input_weights,
     ["native", "folded"],
     "The model's own input weights, or with LayerNorm folded into them, as the paper read GPT-2.",
+)
+flags.DEFINE_string(
+    "sae",
+    DEFAULT.sae,
+    "A sparse autoencoder on this model, a folder or a name on the Hub: its latents are the neurons.",
 )
 flags.DEFINE_enum("precision", DEFAULT.precision, ["float32", "bfloat16", "float16"], "Type of the weights.")
 flags.DEFINE_string(

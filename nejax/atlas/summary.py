@@ -48,9 +48,10 @@ def _overview(atlas: Atlas, neurons: Table, features: Table) -> str:
     settings, stages = atlas.manifest["settings"], atlas.manifest["stages"]
     alive = neurons["n_examples"] > 0
     n_dead = f"{(~alive).sum():,}" if (~alive).any() else "none"
+    of_sae = f", latents of {settings['sae']}" if settings.get("sae") else ""
     large = int((features["n_examples"] >= MIN_IN_FEATURE).sum())
     lines = {
-        "model": f"{settings['model']} ({settings['input_weights']} input weights, {settings['precision']}): "
+        "model": f"{settings['model']} ({settings['input_weights']} input weights, {settings['precision']}){of_sae}: "
         f"{counted(atlas.n_layers, 'layer')} of {counted(atlas.d_mlp, 'neuron')}",
         "corpus": f"{settings['corpus']}: {counted(stages['tokens']['tokens'], 'token')} in "
         f"{counted(atlas.n_sequences, 'sequence')} from {counted(stages['tokens']['documents_read'], 'document')}",

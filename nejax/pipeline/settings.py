@@ -14,6 +14,7 @@ class Settings:
 
     model: str = "gpt2-tiny"
     input_weights: str = "native"
+    sae: str | None = None
     precision: str = "float32"
     corpus: str = "python-docs"
     text_field: str = "text"

@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nejax.errors import UserError
+from nejax.models.latents import load_latents
 from nejax.models.loading import LoadedModel, load_model
 from nejax.pipeline.choose import choose_examples
 from nejax.pipeline.collect import Collection, collect, from_store, peakable, to_store
@@ -73,8 +74,7 @@ class Run:
     @functools.cached_property
     def loaded(self) -> LoadedModel:
         """The model; refused if it is not the one that the run's earlier stages read."""
-        s = self.settings
-        loaded = load_model(s.model, dtype=jnp.dtype(s.precision), input_weights=s.input_weights)
+        s, loaded = self.settings, self._load(self.settings.precision)
         n_positions = loaded.model.config.n_positions
         if s.seq_len > n_positions:
             raise UserError(f"--seq_len={s.seq_len}: model {s.model} has {n_positions} positions")
@@ -86,6 +86,11 @@ class Run:
                 f"{loaded.fingerprint} now ({s.model}); use another directory"
             )
         return loaded
+
+    def _load(self, precision: str) -> LoadedModel:
+        s = self.settings
+        loaded = load_model(s.model, dtype=jnp.dtype(precision), input_weights=s.input_weights)
+        return load_latents(loaded, s.sae, input_weights=s.input_weights) if s.sae else loaded
 
     def tokens(self) -> SequenceShards:
         """Documents cut into sequences, all of them, in stores `tokens-NNNN`. Of several processes, the first cuts."""
@@ -113,7 +118,7 @@ class Run:
             numbers = sample_sequences(self._sizes[1], s.seq_len, s.seed)[:N_SEQUENCES]
             reference = model
             if s.precision != "float32":
-                reference = load_model(s.model, input_weights=s.input_weights).model
+                reference = self._load("float32").model
             layers = numerical_passport(
                 model,
                 reference,

@@ -8,14 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from hub_stand_in import HubStandIn
+from pipeline.whole_runs import compiled_once
 from safetensors.numpy import load_file, save_file
 
 import nejax
 from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.sae import JumpReLUSAE
+from nejax.models.sae_files import save_sae
 from nejax.models.tokens import train_tokenizer
 from nejax.models.weights import save_gpt2
 
@@ -39,7 +43,7 @@ def build(*flags: str, cwd: Path, stdin: str | None = None, **environment: str) 
         capture_output=True,
         text=True,
         timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | compiled_once(cwd.parent) | environment,
     )
 
 
@@ -210,3 +214,26 @@ def test_a_directory_made_with_other_settings(finished, model: Path, corpus: Pat
     cwd, _ = finished
     error = refused(build(f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL, "--height=0.5", cwd=cwd))
     assert "height" in error and "0.5" in error and "null" in error
+
+
+# --- the latents of a sparse autoencoder
+
+
+def test_an_atlas_of_latents(model: Path, corpus: Path, tmp_path: Path):
+    sae = JumpReLUSAE(32, 40, threshold=0.5, rngs=nnx.Rngs(0))
+    save_sae(tmp_path / "sae", sae, model_name=str(model), hook_name="blocks.1.mlp.hook_in")
+    flags = [f"--model={model}", f"--corpus={corpus}", *SMALL, "--sae=sae"]
+    result = build(*flags, "--run=latents", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "latents of sae: 1 layer of 40 neurons" in result.stdout
+    atlas = nejax.open_atlas(tmp_path / "latents")
+    assert (atlas.n_layers, atlas.d_mlp) == (1, 40)
+    examples = [(i, e) for i in range(40) for f in atlas.neuron(0, i).features for e in f.examples]
+    latent, example = next((i, e) for i, e in examples if e.peak == e.position)  # its window begins with BOS
+    tokens = jnp.asarray(example.tokens)[None, : example.peak + 1]
+    x = nejax.load_model(str(model)).model(tokens, reader=lambda view: view.mlp_input)[1][1, 0, -1]
+    assert example.activation == pytest.approx(float(sae.encode(x)[latent]), rel=1e-5)
+
+    save_sae(tmp_path / "wide", JumpReLUSAE(31, 40, rngs=nnx.Rngs(0)), model_name="m", hook_name="blocks.1.mlp.hook_in")
+    line = refused(build(*flags[:-1], "--sae=wide", "--run=refused", cwd=tmp_path))
+    assert "wide reads 31 numbers" in line and "d_model=32" in line
