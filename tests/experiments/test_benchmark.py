@@ -75,3 +75,14 @@ def test_an_unknown_subject(subjects, tmp_path: Path):
     done = benchmark(*subjects, cwd=tmp_path)
     assert done.returncode == 2 and "expected one subject of clustering" in done.stderr
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_sae(tmp_path: Path):
+    small = ["--sae_sizes=8:64:32", "--sae_architectures=topk,gated", "--repeats=2", "--run=out"]
+    done = benchmark("sae", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "out" / "sae.json").read_text())["figures"]
+    assert [f["architecture"] for f in figures] == ["topk", "topk", "gated", "gated"]
+    assert all(0 < f["fastest_ms"] <= f["ms"] <= f["slowest_ms"] for f in figures)
+    assert done.stdout.count("with the neuron-embedding loss") == 2

@@ -1,0 +1,109 @@
+"""Judge a sparse autoencoder: how sparse, faithful, alive and monosemantic it is, beside the model's own neurons.
+
+Produces, in `--run`: `scorecard.json`, `scorecard.md` (printed too) and `scorecard.png`.
+
+    python experiments/train_sae.py && python experiments/evaluate_sae.py --sae=runs/train_sae/sae
+    python experiments/evaluate_sae.py --sae=jbloom/GPT2-Small-SAEs-Reformatted/blocks.8.hook_resid_pre \\
+        --model=gpt2 --corpus=Skylion007/openwebtext --held_out=0
+
+The first takes a minute on two cores; the numbers to expect are in BUILD_NOTES.md. The SAE may be one of SAELens, of
+sparsify, or of train_sae.py: a folder, or a name on the Hub.
+"""
+
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from absl import flags, logging
+from tqdm import tqdm
+
+from nejax.atlas.sae_scorecard import Scorecard, markdown, plot_scorecard
+from nejax.errors import UserError, run_script
+from nejax.models.loading import load_model
+from nejax.models.sae import fold_scale
+from nejax.models.sae_evaluation import evaluate_sae
+from nejax.models.sae_files import load_sae
+from nejax.models.sites import Site, hook_name, needed_input_weights, parse_site
+from nejax.pipeline.activations import SiteReader, first_inputs
+from nejax.pipeline.scorecard import latents_of, measure_at_levels, neurons_of, read_by_encoder, splice_losses
+from nejax.pipeline.training_text import sequences_to_evaluate_on
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("sae", None, "The SAE: a folder, or a name on the Hub. Needed.")
+flags.DEFINE_string(
+    "model", None, "The model: gpt2-tiny, gpt2, a Hub name, or a directory (default: what the SAE says)."
+)
+flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Type in which the model's products read operands.")
+flags.DEFINE_string("hook", None, "The place that the SAE reads (default: what the SAE says).")
+flags.DEFINE_list("corpus", ["python-docs"], "Where text comes from: python-docs, files, folders, Hub names.")
+flags.DEFINE_float("held_out", 0.1, "Only the documents that train_sae.py held out with this; 0: all.", 0.0, 0.5)
+flags.DEFINE_integer("n_tokens", 50_000, "Inputs that it is judged on, or all there are.", lower_bound=2)
+flags.DEFINE_integer("seq_len", 128, "Tokens a sequence, BOS included.", lower_bound=3)
+flags.DEFINE_integer("first_position", 1, "First position that is read; 0 reads BOS too.", lower_bound=0)
+flags.DEFINE_integer("examples", 100, "Examples of each latent and neuron: the first that excite it.", lower_bound=2)
+flags.DEFINE_float("height", 0.05, "At which the average linkage of a latent's examples is cut.", 0.0, 2.0)
+flags.DEFINE_integer("batch_size", 16, "Sequences a pass of the model.", lower_bound=1)
+flags.DEFINE_string("run", "runs/evaluate_sae", "Where the results are written.")
+
+
+def evaluate() -> Scorecard:
+    """Load both, read the text once, and measure."""
+    if not FLAGS.sae:
+        raise UserError("--sae is needed: the folder of an SAE (runs/train_sae/sae, say), or its name on the Hub")
+    loaded = load_sae(FLAGS.sae)
+    hook, name = FLAGS.hook or loaded.hook_name, FLAGS.model or loaded.model_name
+    if not hook or not name:
+        raise UserError(f"{FLAGS.sae} does not say what it reads; name it with --hook and --model")
+    weights = needed_input_weights(hook) or "native"
+    model, tokenizer, _, fingerprint = load_model(name, dtype=jnp.dtype(FLAGS.precision), input_weights=weights)
+    site = parse_site(hook, model.config.n_layers)
+    if loaded.sae.d_in != model.config.d_model:
+        raise UserError(f"{FLAGS.sae} reads {loaded.sae.d_in} numbers, and {name} has d_model={model.config.d_model}")
+    if FLAGS.seq_len > model.config.n_positions:
+        raise UserError(f"--seq_len={FLAGS.seq_len}: model {name} has {model.config.n_positions} positions")
+
+    text = {"special": np.array(sorted(tokenizer.all_special_ids)), "first_position": FLAGS.first_position}
+    read = SiteReader(model, site, centred=loaded.centred, batch_size=FLAGS.batch_size, **text)
+    pieces = sequences_to_evaluate_on(FLAGS.corpus, tokenizer, held_out=FLAGS.held_out, seq_len=FLAGS.seq_len)
+    inputs, sequences = first_inputs(read, pieces, FLAGS.n_tokens)
+    sae = loaded.sae
+    if loaded.scale_by_mean_norm:
+        sae = fold_scale(sae, read.d**0.5 / float(np.linalg.norm(inputs, axis=1).mean(dtype=np.float64)))
+    where, n_real = read.positions(sequences), int(sequences.length.sum())
+    with tqdm(total=4 * n_real, desc="losses", unit=" tokens", unit_scale=True) as bar:
+        settings = {"centred": loaded.centred, "batch_size": FLAGS.batch_size, "progress": bar.update}
+        losses = splice_losses(model, site, sae, sequences, where, inputs.mean(axis=0), **settings)
+    print("measuring the SAE, its latents and the layer's neurons")
+    rule = {"n_examples": FLAGS.examples, "height": FLAGS.height}
+    report = evaluate_sae(sae, inputs, **rule)
+    latents = measure_at_levels(read_by_encoder(sae, inputs), latents_of(sae), **rule)
+    of_mlp = SiteReader(model, Site(site.layer, "mlp_input"), batch_size=FLAGS.batch_size, **text)
+    neurons = measure_at_levels(of_mlp(sequences), neurons_of(model, site.layer), **rule)
+    about = {
+        "sae": FLAGS.sae,
+        "architecture": f"{sae.architecture}, {sae.d_sae:,} latents",
+        "SAE's fingerprint": loaded.fingerprint,
+        "reads": hook_name(site, input_weights=weights),
+        "model": f"{name} ({weights} input weights, {FLAGS.precision}), fingerprint {fingerprint}",
+        "corpus": ", ".join(FLAGS.corpus) + (f", the held-out {FLAGS.held_out:g}" if FLAGS.held_out else ""),
+        "inputs": f"{len(inputs):,} from {len(sequences.length):,} sequences",
+    }
+    return Scorecard(about, report, losses, latents, neurons)
+
+
+def main(argv: list[str]) -> None:
+    """Evaluate, and write what was found."""
+    card = evaluate()
+    folder = Path(FLAGS.run)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scorecard.json").write_text(json.dumps(card.numbers(), indent=2))
+    (folder / "scorecard.md").write_text(markdown(card))
+    plot_scorecard(card, folder / "scorecard.png")
+    print(markdown(card))
+    print(f"Written to {folder}/scorecard.json, .md and .png")
+
+
+if __name__ == "__main__":
+    logging.set_verbosity(logging.WARNING)
+    run_script(main)
