@@ -2,7 +2,7 @@
 
 Produces, in `--run`: `sae/` (cfg.json and safetensors: SAELens and evaluate_sae.py load it), `metrics.jsonl`,
 `loss.png`, `result.json` with figures on held-out text, and Orbax checkpoints from which the same command resumes
-exactly where it was.
+exactly where it was. The SAE is on one device; the model reads on all.
 
     python experiments/train_sae.py                               # 2,048 latents on layer 2 of the bundled gpt2-tiny
     python experiments/train_sae.py --neuron_embedding=0.1 --run=runs/monosemantic     # with the neuron-embedding loss
@@ -32,7 +32,6 @@ from nejax.models.sae_files import save_sae
 from nejax.models.sites import SiteName, find_site, hook_name, needed_input_weights
 from nejax.models.training import Loss, init_train_state, make_train_step, warmup_linear_decay
 from nejax.pipeline.activations import InputStream, SiteReader, first_inputs
-from nejax.pipeline.devices import AXIS, place
 from nejax.pipeline.stores import RunDirectory
 from nejax.pipeline.training_run import Curve, plot_training, settings_of_flags, train
 from nejax.pipeline.training_text import sequences_to_evaluate_on, shards_to_train_on
@@ -82,8 +81,6 @@ def refuse_nonsense() -> None:
         raise UserError(f"--k={FLAGS.k}: there are --d_sae={FLAGS.d_sae} latents")
     if FLAGS.architecture == "topk" and FLAGS.sparsity:
         raise UserError(f"--sparsity={FLAGS.sparsity:g}: topk has no such loss; --k decides how many latents fire")
-    if FLAGS.batch_size % jax.device_count():
-        raise UserError(f"--batch_size={FLAGS.batch_size}: expected a multiple of the {jax.device_count()} devices")
 
 
 def find_input_weights() -> str:
@@ -152,13 +149,13 @@ def main(argv: list[str]) -> None:
 
     def batches(first: int) -> Generator[tuple[jax.Array, np.float32], None, None]:
         for i, x in enumerate(stream.batches(FLAGS.batch_size, first), start=first):
-            yield place(x * np.float32(scale), AXIS), np.float32(min(1.0, i / max(FLAGS.sparsity_warmup, 1)))
+            yield jnp.asarray(x * np.float32(scale)), np.float32(min(1.0, i / max(FLAGS.sparsity_warmup, 1)))
 
     optimizer = make_optimizer()
     state, metrics = train(
         directory.path,
         make_train_step(make_loss(graph), optimizer),
-        place(init_train_state(params, optimizer, jnp.zeros(FLAGS.d_sae, jnp.int32))),
+        init_train_state(params, optimizer, jnp.zeros(FLAGS.d_sae, jnp.int32)),
         batches,
         n_steps=FLAGS.steps,
         checkpoint_every=FLAGS.checkpoint_every,
