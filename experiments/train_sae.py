@@ -9,7 +9,7 @@ exactly where it was. The SAE is on one device; the model reads on all.
     python experiments/train_sae.py --model=gpt2 --corpus=Skylion007/openwebtext --max_sequences=0 --held_out=0.001 \\
         --site=blocks.8.hook_resid_pre --d_sae=24576 --steps=50000 --batch_size=4096 --run=runs/gpt2-8-pre
 
-The first takes two to three minutes on two cores; the numbers to expect are in BUILD_NOTES.md.
+The first takes three minutes on two cores; the numbers to expect are in BUILD_NOTES.md.
 """
 
 import json
@@ -66,7 +66,7 @@ flags.DEFINE_integer("silent_after", 100_000, "Inputs after which a latent count
 flags.DEFINE_float("neuron_embedding", 0.0, "Weight of the neuron-embedding loss.", lower_bound=0.0)
 flags.DEFINE_float("embedding_fraction", 0.5, "Share of a batch that this loss reads.", 0.0, 1.0)
 flags.DEFINE_integer("batch_size", 1024, "Inputs a step.", lower_bound=2)
-flags.DEFINE_integer("steps", 600, "Steps in all.", lower_bound=1)
+flags.DEFINE_integer("steps", 400, "Steps in all.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 1e-3, "Of Adam, at its peak.", lower_bound=0.0)
 flags.DEFINE_integer("warmup", 50, "Steps of linear warm-up.", lower_bound=0)
 flags.DEFINE_float("decay", 0.2, "Share of the steps, at the end, over which the learning rate falls to 0.", 0.0, 1.0)
