@@ -205,6 +205,7 @@ def test_text_that_spells_a_special_token_stays_text(tokenizer):
 
 def test_no_warning_about_documents_longer_than_the_context(tokenizer, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    caplog.set_level(logging.WARNING, "transformers")  # sae_lens, once imported, leaves it at ERROR
     fresh = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer.backend_tokenizer, bos_token="<|endoftext|>", model_max_length=8
     )
