@@ -204,12 +204,14 @@ def test_text_that_spells_a_special_token_stays_text(tokenizer):
 
 
 def test_no_warning_about_documents_longer_than_the_context(tokenizer, caplog, monkeypatch):
+    text = text_of_tokens(tokenizer, 100)  # which warns, the first time
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
-    caplog.set_level(logging.WARNING, "transformers")  # sae_lens, once imported, leaves it at ERROR
+    caplog.set_level(logging.WARNING, "transformers")  # other packages leave it at ERROR
+    caplog.clear()
     fresh = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer.backend_tokenizer, bos_token="<|endoftext|>", model_max_length=8
     )
-    make_sequences([Document("a", text_of_tokens(tokenizer, 100))], fresh, seq_len=16)
+    make_sequences([Document("a", text)], fresh, seq_len=16)
     assert not caplog.records
     fresh("~" * 100)
     assert "longer than the specified maximum sequence length" in caplog.text
