@@ -22,11 +22,11 @@ from nejax.atlas.sae_scorecard import Scorecard, markdown, plot_scorecard
 from nejax.errors import UserError, run_script
 from nejax.models.loading import load_model
 from nejax.models.sae import fold_scale
-from nejax.models.sae_evaluation import evaluate_sae
+from nejax.models.sae_evaluation import evaluate_sae, read_by_encoder
 from nejax.models.sae_files import load_sae
 from nejax.models.sites import Site, hook_name, needed_input_weights, parse_site
 from nejax.pipeline.activations import SiteReader, first_inputs
-from nejax.pipeline.scorecard import latents_of, measure_at_levels, neurons_of, read_by_encoder, splice_losses
+from nejax.pipeline.scorecard import LEVELS, latents_of, measure_at_levels, neurons_of, splice_losses
 from nejax.pipeline.training_text import sequences_to_evaluate_on
 
 FLAGS = flags.FLAGS
@@ -77,7 +77,8 @@ def evaluate() -> Scorecard:
     print("measuring the SAE, its latents and the layer's neurons")
     rule = {"n_examples": FLAGS.examples, "height": FLAGS.height}
     report = evaluate_sae(sae, inputs, **rule)
-    latents = measure_at_levels(read_by_encoder(sae, inputs), latents_of(sae), **rule)
+    above = measure_at_levels(read_by_encoder(sae, inputs), latents_of(sae), levels=LEVELS[1:], **rule)
+    latents = [report.latents, *above]  # above 0 is where they fire
     of_mlp = SiteReader(model, Site(site.layer, "mlp_input"), batch_size=FLAGS.batch_size, **text)
     neurons = measure_at_levels(of_mlp(sequences), neurons_of(model, site.layer), **rule)
     about = {

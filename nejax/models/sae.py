@@ -194,10 +194,13 @@ class TopKSAE(SAE):
         `|error - z W_dec|^2 / |error|^2` with `z` the `d_in / 2` largest `h` of silent latents (Gao et al. 2024,
         section A.2), 0 where none is silent.
         """
-        n_tries = max(1, min(self.d_in // 2, self.d_sae))
-        z = _k_largest(jnp.where(silent, h, -jnp.inf), n_tries)
-        left = jnp.mean((error - z @ self.W_dec[...]) ** 2) / jnp.maximum(jnp.mean(error**2), 1e-30)
-        return jnp.where(jnp.any(silent), left, 0.0)
+        n_tries, W_dec = max(1, min(self.d_in // 2, self.d_sae)), self.W_dec[...]
+
+        def left() -> Float[Array, ""]:
+            z = _k_largest(jnp.where(silent, h, -jnp.inf), n_tries)
+            return jnp.mean((error - z @ W_dec) ** 2) / jnp.maximum(jnp.mean(error**2), 1e-30)
+
+        return lax.cond(jnp.any(silent), left, lambda: jnp.zeros(()))  # mostly none is: nothing to pay then
 
 
 class JumpReLUSAE(SAE):

@@ -62,17 +62,15 @@ def evaluate_sae(
     """
     graph, state = nnx.split(sae)
     starts = range(0, len(x), batch_size)
-    error, n_fired, read = 0.0, 0, []
+    error, n_fired = 0.0, 0
     for start in starts:
-        squares, fired, read_by_encoder = _look(state, x[start : start + batch_size], graph=graph)
+        squares, fired = _look(state, x[start : start + batch_size], graph=graph)
         error += float(np.asarray(squares).sum(dtype=np.float64))
         n_fired += int(np.asarray(fired).sum())
-        if sae.normalize != "none":
-            read.append(np.asarray(read_by_encoder))
     mean = x.mean(axis=0, dtype=np.float64)
     variance = sum(float(np.square(x[start : start + batch_size] - mean).sum()) for start in starts)
     latents = measure_units(
-        np.concatenate(read) if read else x,
+        read_by_encoder(sae, x, batch_size),
         sae.W_enc[...],
         _which_fire(graph),
         state,
@@ -93,13 +91,22 @@ def evaluate_sae(
     )
 
 
+def read_by_encoder(sae: SAE, x: Float[np.ndarray, "n d"], batch_size: int = 4096) -> Float[np.ndarray, "n d"]:
+    """Inputs as an SAE's encoder reads them, see `SAE.read`."""
+    if sae.normalize == "none":
+        return x
+    return np.concatenate(
+        [np.asarray(sae.read(jnp.asarray(x[i : i + batch_size]))[0]) for i in range(0, len(x), batch_size)]
+    )
+
+
 @partial(jax.jit, static_argnames="graph")
-def _look(state: Any, x: Float[Array, "b d_in"], *, graph: nnx.GraphDef) -> tuple[Array, Array, Array]:
-    """Squared error and firing latents of each input, and the input as the encoder reads it."""
+def _look(state: Any, x: Float[Array, "b d_in"], *, graph: nnx.GraphDef) -> tuple[Array, Array]:
+    """Squared error and firing latents of each input."""
     sae = nnx.merge(graph, state)
     read, undo = sae.read(x)
     latents = sae.activate(sae.pre_activation(read))
-    return jnp.sum((x - undo(sae.decode(latents))) ** 2, axis=-1), jnp.sum(latents > 0, axis=-1), read
+    return jnp.sum((x - undo(sae.decode(latents))) ** 2, axis=-1), jnp.sum(latents > 0, axis=-1)
 
 
 @cache

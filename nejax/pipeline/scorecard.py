@@ -143,15 +143,6 @@ def latents_of(sae: SAE) -> Units:
     return Units(sae.W_enc[...], activation, state)
 
 
-def read_by_encoder(sae: SAE, x: Float[np.ndarray, "n d"], batch_size: int = 4096) -> Float[np.ndarray, "n d"]:
-    """Inputs as an SAE's encoder reads them, see `SAE.read`."""
-    if sae.normalize == "none":
-        return x
-    return np.concatenate(
-        [np.asarray(sae.read(jnp.asarray(x[i : i + batch_size]))[0]) for i in range(0, len(x), batch_size)]
-    )
-
-
 def measure_at_levels(
     x: Float[np.ndarray, "n_inputs d"],
     units: Units,

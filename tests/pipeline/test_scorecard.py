@@ -9,6 +9,7 @@ from tiny_gpt2 import D_MODEL, DEAD, SPECIAL, random_model, random_sequences
 
 from nejax.models.gpt2 import GPT2
 from nejax.models.sae import SAE, TopKSAE
+from nejax.models.sae_evaluation import read_by_encoder
 from nejax.models.sites import Site
 from nejax.models.training import language_model_loss
 from nejax.pipeline.activations import SiteReader
@@ -18,7 +19,6 @@ from nejax.pipeline.scorecard import (
     latents_of,
     measure_at_levels,
     neurons_of,
-    read_by_encoder,
     splice_losses,
 )
 
