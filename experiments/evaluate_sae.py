@@ -23,8 +23,8 @@ from nejax.errors import UserError, run_script
 from nejax.models.loading import load_model
 from nejax.models.sae import fold_scale
 from nejax.models.sae_evaluation import evaluate_sae, read_by_encoder
-from nejax.models.sae_files import load_sae
-from nejax.models.sites import Site, hook_name, needed_input_weights, parse_site
+from nejax.models.sae_files import load_sae, site_in_model
+from nejax.models.sites import Site, hook_name, needed_input_weights
 from nejax.pipeline.activations import SiteReader, first_inputs
 from nejax.pipeline.scorecard import LEVELS, latents_of, measure_at_levels, neurons_of, splice_losses
 from nejax.pipeline.training_text import sequences_to_evaluate_on
@@ -57,9 +57,7 @@ def evaluate() -> Scorecard:
         raise UserError(f"{FLAGS.sae} does not say what it reads; name it with --hook and --model")
     weights = needed_input_weights(hook) or "native"
     model, tokenizer, _, fingerprint = load_model(name, dtype=jnp.dtype(FLAGS.precision), input_weights=weights)
-    site = parse_site(hook, model.config.n_layers)
-    if loaded.sae.d_in != model.config.d_model:
-        raise UserError(f"{FLAGS.sae} reads {loaded.sae.d_in} numbers, and {name} has d_model={model.config.d_model}")
+    site = site_in_model(loaded, hook, name, model.config)
     if FLAGS.seq_len > model.config.n_positions:
         raise UserError(f"--seq_len={FLAGS.seq_len}: model {name} has {model.config.n_positions} positions")
 

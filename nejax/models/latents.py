@@ -13,8 +13,8 @@ from nejax.models.gpt2 import GPT2
 from nejax.models.loading import LoadedModel
 from nejax.models.reading import Editor, LayerView, Reader, edit_nothing, read_nothing
 from nejax.models.sae import SAE, GatedSAE
-from nejax.models.sae_files import load_sae
-from nejax.models.sites import Site, parse_site
+from nejax.models.sae_files import load_sae, site_in_model
+from nejax.models.sites import Site
 
 
 class LatentsModel(nnx.Module):
@@ -88,12 +88,7 @@ def load_latents(loaded: LoadedModel, sae: str, *, input_weights: str = "native"
             other input weights; or a factor for its inputs is known only from data.
     """
     found = load_sae(sae)
-    config = loaded.model.config
-    if found.hook_name is None:
-        raise UserError(f"{sae} does not say what it reads; expected a hook_name in its cfg.json")
-    site = parse_site(found.hook_name, config.n_layers)
-    if found.sae.d_in != config.d_model:
-        raise UserError(f"{sae} reads {found.sae.d_in} numbers, and {loaded.name} has d_model={config.d_model}")
+    site = site_in_model(found, None, loaded.name, loaded.model.config)
     if found.input_weights not in (None, input_weights):
         raise UserError(
             f"{sae} reads {found.hook_name}, which is in a model with {found.input_weights} input weights; "

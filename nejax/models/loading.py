@@ -1,6 +1,5 @@
 """A model by name: from the package, from a local directory, or from the Hugging Face Hub and its cache."""
 
-import hashlib
 import re
 from importlib import resources
 from pathlib import Path
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from nejax.errors import UserError
+from nejax.models.files import fingerprint_of
 from nejax.models.gpt2 import fold_layer_norm
 from nejax.models.hub import download, one_line
 from nejax.models.weights import load_gpt2, weight_files
@@ -76,7 +76,8 @@ def load_model(
     tokenizer = _load_tokenizer(directory, model.config.vocab_size)
     if input_weights == "folded":
         model = fold_layer_norm(model)
-    return LoadedModel(model, tokenizer, name, _fingerprint(directory))
+    files = [directory / "config.json", *weight_files(directory), *(directory / file for file in _TOKENIZER_FILES)]
+    return LoadedModel(model, tokenizer, name, fingerprint_of(files))
 
 
 def _find(name: str, revision: str | None) -> Path:
@@ -121,12 +122,3 @@ def _load_tokenizer(directory: Path, vocab_size: int) -> PreTrainedTokenizerFast
             "expected the tokenizer that the model was trained with"
         )
     return tokenizer
-
-
-def _fingerprint(directory: Path) -> str:
-    tokenizer_files = [directory / name for name in _TOKENIZER_FILES]
-    digest = hashlib.blake2b(digest_size=16)
-    for path in [directory / "config.json", *weight_files(directory), *filter(Path.is_file, tokenizer_files)]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
-    return digest.hexdigest()

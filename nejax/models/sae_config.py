@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, get_args
 
 from nejax.errors import UserError
+from nejax.models.files import read_json
 from nejax.models.sae import ARCHITECTURES, SAE, Normalization
 
 _SAE_LENS_VERSION = "6.20.0"
@@ -49,23 +50,6 @@ class SAEConfig(NamedTuple):
     """Tokens a sequence in its training."""
     prepend_bos: bool | None = None
     """Whether each of these began with the BOS token."""
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        UserError: it is not there, is no JSON, or holds something else.
-    """
-    if not path.is_file():
-        raise UserError(f"no {path.name} in {path.parent}; expected the folder of an SAE of SAELens or sparsify")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); get the file again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a JSON {type(content).__name__}, expected an object; get the file again")
-    return content
 
 
 def read_sae_lens(folder: Path, name: str = "") -> SAEConfig:
@@ -176,6 +160,8 @@ class _Settings:
 
     def __init__(self, path: Path, values: dict[str, Any] | None = None, prefix: str = ""):
         self._path, self._prefix = path, prefix
+        if values is None and not path.is_file():
+            raise UserError(f"no {path.name} in {path.parent}; expected the folder of an SAE of SAELens or sparsify")
         self._values = read_json(path) if values is None else values
 
     def __contains__(self, field: str) -> bool:

@@ -5,7 +5,6 @@ and `sae.safetensors`. A folder here, or one inside a repository on the Hugging 
 """
 
 import glob
-import hashlib
 import json
 import re
 import shutil
@@ -20,10 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from nejax.errors import UserError
+from nejax.models.files import fingerprint_of, listed
+from nejax.models.gpt2 import GPT2Config
 from nejax.models.hub import download
 from nejax.models.sae import ARCHITECTURES, SAE, fold_scale
 from nejax.models.sae_config import SAEConfig, read_sae_lens, read_sparsify, sae_lens_settings
 from nejax.models.sites import Site, needed_input_weights, parse_site
+from nejax.models.weights import leaves_of
 
 _SAE_LENS, _SPARSIFY = "sae_weights.safetensors", "sae.safetensors"
 _CONFIG, _SCALER = "cfg.json", "activation_scaler.json"
@@ -94,9 +96,30 @@ def load_sae(name: str | Path, *, revision: str | None = None) -> LoadedSAE:
         context_size=config.context_size,
         prepend_bos=config.prepend_bos,
         scale_by_mean_norm=config.scale is None,
-        fingerprint=_fingerprint([folder / _CONFIG, weights, folder / _SCALER]),
+        fingerprint=fingerprint_of([folder / _CONFIG, weights, folder / _SCALER]),
         name=name,
     )
+
+
+def site_in_model(found: LoadedSAE, hook_name: str | None, model_name: str, config: GPT2Config) -> Site:
+    """The site that an SAE reads, in a model that it fits.
+
+    Args:
+        found: the SAE.
+        hook_name: what it reads; None: what its file says.
+        model_name: for the message.
+        config: the model's shape.
+
+    Raises:
+        UserError: nobody says what it reads, there is no such place in the model, or it has another width.
+    """
+    hook_name = hook_name or found.hook_name
+    if hook_name is None:
+        raise UserError(f"{found.name} does not say what it reads; expected a hook_name in its {_CONFIG}")
+    site = parse_site(hook_name, config.n_layers)
+    if found.sae.d_in != config.d_model:
+        raise UserError(f"{found.name} reads {found.sae.d_in} numbers, and {model_name} has d_model={config.d_model}")
+    return site
 
 
 def save_sae(
@@ -123,7 +146,10 @@ def save_sae(
     Raises:
         UserError: parameters that are not finite; nothing has been written then.
     """
-    folder, tensors = Path(folder), {name: np.asarray(leaf.get_value()) for name, leaf in _leaves(sae).items()}
+    folder, tensors = (
+        Path(folder),
+        {name: np.asarray(leaf.get_value()) for name, leaf in leaves_of(nnx.state(sae)).items()},
+    )
     if not_finite := [name for name, values in tensors.items() if not np.isfinite(values).all()]:
         raise UserError(
             f"the SAE cannot be saved: not finite: {', '.join(not_finite)}; save one from before its training diverged"
@@ -210,7 +236,7 @@ def _fill(config: SAEConfig, tensors: dict[str, np.ndarray], file: Path) -> SAE:
     """The SAE of a configuration with the tensors of a file."""
     make = ARCHITECTURES[config.architecture]
     sae = nnx.eval_shape(lambda: make(config.d_in, config.d_sae, rngs=nnx.Rngs(0), **config.arguments))
-    leaves = _leaves(sae)
+    leaves = leaves_of(nnx.state(sae))
     problems = {
         "missing": sorted(leaves.keys() - tensors.keys()),
         "not expected": sorted(tensors.keys() - leaves.keys()),
@@ -222,7 +248,7 @@ def _fill(config: SAEConfig, tensors: dict[str, np.ndarray], file: Path) -> SAE:
         "not finite": [name for name in leaves if name in tensors and not np.isfinite(tensors[name]).all()],
     }
     if any(problems.values()):
-        found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems.items() if names)
+        found = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names)
         raise UserError(
             f"{file} does not hold the weights of the {config.architecture} SAE in its {_CONFIG}: {found}; "
             "get the SAE's files again"
@@ -232,24 +258,8 @@ def _fill(config: SAEConfig, tensors: dict[str, np.ndarray], file: Path) -> SAE:
     return sae
 
 
-def _leaves(sae: SAE) -> dict[str, nnx.Variable]:
-    return {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(nnx.state(sae))}
-
-
-def _listed(items: list[str]) -> str:
-    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")
-
-
 def _site(hook_name: str | None) -> Site | None:
     try:
         return parse_site(hook_name or "")
     except UserError:
         return None
-
-
-def _fingerprint(files: list[Path]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for path in filter(Path.is_file, files):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
-    return digest.hexdigest()

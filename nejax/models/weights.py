@@ -5,7 +5,6 @@ A directory holds `config.json` and the tensors in `model.safetensors`, or in sh
 The four matrices of a layer are stored `[in, out]` (transformers' Conv1D), as they are used: no transposes.
 """
 
-import json
 import math
 import re
 import shutil
@@ -23,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from nejax.errors import UserError
+from nejax.models.files import listed, read_json
 from nejax.models.gpt2 import ACTIVATIONS, GPT2, GPT2Config
 
 NAMES = {
@@ -79,7 +79,7 @@ def read_config(directory: Path) -> GPT2Config:
     path = directory / "config.json"
     if not path.is_file():
         raise UserError(f"no config.json in {directory}; expected a model directory in the layout of Hugging Face")
-    settings = _read_json(path)
+    settings = read_json(path)
     if settings.get("model_type") != "gpt2":
         raise UserError(f"{path} has model_type {settings.get('model_type')!r}; only models of type 'gpt2' can be read")
 
@@ -110,13 +110,13 @@ def weight_files(directory: Path) -> list[Path]:
             f"no weights in {directory}; expected model.safetensors or model.safetensors.index.json with its "
             "shards (files of type .bin are not read: save the model again with a current transformers)"
         )
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{index} has no weight_map; expected the index of a sharded model; get the file again")
     files = [directory / name for name in sorted({str(name) for name in weight_map.values()})]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise UserError(f"of the {len(files)} shards in {index}, {len(missing)} are missing: {_listed(missing)}")
+        raise UserError(f"of the {len(files)} shards in {index}, {len(missing)} are missing: {listed(missing)}")
     return files
 
 
@@ -135,12 +135,12 @@ def load_gpt2(directory: Path | str, *, dtype: Any = jnp.float32) -> GPT2:
     config = read_config(directory)
     stored = _stored_tensors(weight_files(directory))
     problems = _misplaced_tensors(stored, config.n_layers)
-    if _read_json(directory / "config.json").get("tie_word_embeddings") is False and _HEAD not in stored:
+    if read_json(directory / "config.json").get("tie_word_embeddings") is False and _HEAD not in stored:
         problems["missing"].append(_HEAD)
 
     abstract = nnx.eval_shape(lambda: GPT2(config, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(params=0)))
     graph, state = nnx.split(abstract)
-    leaves = _leaves(state)
+    leaves = leaves_of(state)
     for template, path in NAMES.items():
         values = np.empty(leaves[path].shape, dtype)
         for name, part in _parts(template, values):
@@ -151,7 +151,7 @@ def load_gpt2(directory: Path | str, *, dtype: Any = jnp.float32) -> GPT2:
     if problems:
         raise UserError(
             f"{directory} does not hold the weights of the model in its config.json: "
-            f"{'; '.join(f'{kind}: {_listed(names)}' for kind, names in problems.items())}; "
+            f"{'; '.join(f'{kind}: {listed(names)}' for kind, names in problems.items())}; "
             "get the model's files again"
         )
     return nnx.merge(graph, state)
@@ -170,7 +170,7 @@ def save_gpt2(model: GPT2, directory: Path | str, tokenizer: Any = None, *, dtyp
         UserError: another dtype, or weights that are not finite in it; nothing has been written then.
     """
     dtype, directory = _float_dtype(dtype), Path(directory)
-    leaves = _leaves(nnx.state(model))
+    leaves = leaves_of(nnx.state(model))
     tensors = {}
     for template, path in NAMES.items():
         with np.errstate(over="ignore"):  # float16 ends at 65504; what is beyond becomes infinite and is refused
@@ -179,7 +179,7 @@ def save_gpt2(model: GPT2, directory: Path | str, tokenizer: Any = None, *, dtyp
     not_finite = [name for name, values in tensors.items() if not np.isfinite(values).all()]
     if not_finite:
         raise UserError(
-            f"the model cannot be saved as {dtype}: not finite: {_listed(not_finite)}; "
+            f"the model cannot be saved as {dtype}: not finite: {listed(not_finite)}; "
             "save it as float32, or weights from before its training diverged"
         )
 
@@ -229,7 +229,7 @@ def _stored_tensors(files: list[Path]) -> dict[str, _Stored]:
         except (SafetensorError, OSError) as error:
             damaged.append(f"{file} ({error})")
     if damaged:
-        raise UserError(f"damaged or truncated weights: {_listed(damaged)}; get the model's files again")
+        raise UserError(f"damaged or truncated weights: {listed(damaged)}; get the model's files again")
     return stored
 
 
@@ -289,17 +289,8 @@ def _config_problems(values: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); get the file again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a JSON {type(content).__name__}, expected an object; get the file again")
-    return content
-
-
-def _leaves(state: nnx.State) -> dict[str, nnx.Variable]:
+def leaves_of(state: nnx.State) -> dict[str, nnx.Variable]:
+    """The variables of a state by their paths, joined by dots."""
     return {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
 
 
@@ -311,8 +302,3 @@ def _float_dtype(dtype: Any) -> np.dtype:
     if found is None or found.name not in _DTYPES:
         raise UserError(f"weights cannot be of type {dtype!r}; expected one of {', '.join(_DTYPES)}")
     return found
-
-
-def _listed(items: list[str]) -> str:
-    """The first few, and how many more."""
-    return ", ".join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")

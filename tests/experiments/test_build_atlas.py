@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from flax import nnx
 from hub_stand_in import HubStandIn
-from pipeline.whole_runs import compiled_once
 from safetensors.numpy import load_file, save_file
 
 import nejax
@@ -43,7 +42,7 @@ def build(*flags: str, cwd: Path, stdin: str | None = None, **environment: str) 
         capture_output=True,
         text=True,
         timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | compiled_once(cwd.parent) | environment,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment,
     )
 
 

@@ -39,7 +39,6 @@ class Command:
             text=True,
             env=os.environ
             | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-            | compiled_once(self.folder)
             | environment,
         )
 
@@ -61,11 +60,6 @@ class Command:
         """Start two processes that run as one, of one device each."""
         two = (self.start(run, *flags, "--n_processes=2", f"--process={i}", devices=1, **environment) for i in range(2))
         return stopped_at_last(*two)
-
-
-def compiled_once(folder: Path) -> dict[str, str]:
-    """Environment in which processes share what they compile: more than half of a small run is compilation."""
-    return {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
 @contextlib.contextmanager
