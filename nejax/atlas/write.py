@@ -17,9 +17,11 @@ from nejax.atlas.search import peak_rows, sequence_rows
 from nejax.atlas.tables import Columns, layer_tables
 from nejax.atlas.texts import Texts
 from nejax.models.tokens import token_bytes
+from nejax.pipeline.finish import finish
 from nejax.pipeline.processes import is_first
 from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
 from nejax.pipeline.sequences import STAGE, SequenceShards, rows_by_piece
+from nejax.pipeline.similar import similar
 from nejax.pipeline.stages import Run
 from nejax.pipeline.stores import Store, stop_on_full_disk
 
@@ -50,7 +52,7 @@ def write_atlas(run: Run) -> Path:
         if not damage:
             return path
         print(str(run.directory.damaged(FOLDER, damage)).partition(";")[0] + ": making it anew", file=sys.stderr)
-    run.finish()
+    finish(run)
     if not is_first():
         return path
     partial = path.with_name(f"{FOLDER}.partial")
@@ -152,7 +154,7 @@ def _texts_at_peaks(shards: SequenceShards, chosen: Store, texts: Texts) -> np.n
 
 def _write_similar(run: Run, n_features: int, arrays: Mapping[str, "_ArrayFile"]) -> None:
     none = {"feature": np.empty((n_features, 0), np.int32), "similarity": np.empty((n_features, 0))}
-    found = run.similar() if run.settings.similar else none
+    found = similar(run) if run.settings.similar else none
     arrays["similar"].append(found["feature"])
     arrays["similarity"].append(found["similarity"].astype(np.float16))
 

@@ -1,11 +1,32 @@
 """The settings of a run, and which values of them are refused."""
 
 import dataclasses
-from typing import get_args
+from typing import Literal, get_args
 
 from nejax.errors import UserError
 from nejax.pipeline.choose import Selection
 from nejax.pipeline.clustering import Clustering, Method
+
+Ablation = Literal["padding", "deletion", "mean", "gradient"]
+"""What stands for a token that is taken away, see `nejax.pipeline.importance`."""
+
+SimilarBy = Literal["central", "mean"]
+"""Which inputs of two features are compared: those of their central examples, or the means over their examples."""
+
+DECIDED_LATE = {
+    "similar": "similar",
+    "min_similarity": "similar",
+    "similar_by": "similar",
+    "similar_recall": "similar",
+    "importance": "importance",
+    "importance_examples": "importance",
+    "importance_window": "importance",
+    "importance_by": "importance",
+    "padding_token": "importance",
+    "census": "census",
+    "census_sequences": "census",
+}
+"""Settings that one of the last stages alone reads: while it is not done they may change."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +57,15 @@ class Settings:
     n_neighbors: int = Clustering.n_neighbors
     similar: int = 20
     min_similarity: float = 0.7
+    similar_by: SimilarBy = "central"
+    similar_recall: float = 1.0
+    importance: bool = False
+    importance_examples: int = 5
+    importance_window: int = 20
+    importance_by: Ablation = "padding"
+    padding_token: str | None = None
+    census: bool = False
+    census_sequences: int | None = None
     seed: int = 0
 
     def how_to_cluster(self) -> Clustering:
@@ -53,6 +83,8 @@ class Settings:
             "precision": ("float32", "bfloat16", "float16"),
             "selection": get_args(Selection),
             "clustering": get_args(Method),
+            "similar_by": get_args(SimilarBy),
+            "importance_by": get_args(Ablation),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -65,6 +97,9 @@ class Settings:
             "max_sequences": 1,
             "first_position": 0,
             "similar": 0,
+            "importance_examples": 1,
+            "importance_window": 1,
+            "census_sequences": 1,
             "seed": 0,
         }
         for name, low in at_least.items():
@@ -77,6 +112,8 @@ class Settings:
             raise UserError(
                 f"--min_similarity={self.min_similarity:g}: expected a cosine from -1 up to, not including, 1"
             )
+        if not 0 < self.similar_recall <= 1:
+            raise UserError(f"--similar_recall={self.similar_recall:g}: expected a share above 0, at most 1 (exact)")
         if self.keep < self.examples:
             raise UserError(
                 f"--keep={self.keep} is less than --examples={self.examples}: examples are chosen from those kept"

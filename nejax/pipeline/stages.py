@@ -1,6 +1,7 @@
-"""The stages of a run, each a function from stores to a store: tokens, collect, passport, inputs, features, similar.
+"""The first stages of a run, each a function from stores to a store: tokens, collect, passport, inputs, features.
 
-Every stage can be run alone, run again, and resumed; what is done is read instead of computed.
+Every stage can be run alone, run again, and resumed; what is done is read instead of computed. The stages that stand on
+the features are in files of their own, see `nejax.pipeline.finish`.
 """
 
 import contextlib
@@ -30,8 +31,7 @@ from nejax.pipeline.passport import N_SEQUENCES, numerical_passport
 from nejax.pipeline.processes import first_then_all, is_first
 from nejax.pipeline.revisit import random_positions, revisit
 from nejax.pipeline.sequences import SequenceShards, ahead
-from nejax.pipeline.settings import Settings
-from nejax.pipeline.similar import similar_features
+from nejax.pipeline.settings import DECIDED_LATE, Settings
 from nejax.pipeline.stores import RunDirectory, Store, stop_on_full_disk
 
 COLLECT_PARTIAL = "collect.partial"
@@ -69,7 +69,7 @@ class Run:
                 raise UserError(f"--{name}={value}: expected at least 1")
         self.settings, self.batch_size, self.chunk_mib, self.quiet = settings, batch_size, chunk_mib, quiet
         self.checkpoint_seconds = checkpoint_seconds
-        self.directory = RunDirectory(directory, dataclasses.asdict(settings))
+        self.directory = RunDirectory(directory, dataclasses.asdict(settings), DECIDED_LATE)
 
     @functools.cached_property
     def loaded(self) -> LoadedModel:
@@ -115,7 +115,7 @@ class Run:
         if not self.directory.is_done("passport"):
             self.collect()
             s, model = self.settings, self.loaded.model
-            numbers = sample_sequences(self._sizes[1], s.seq_len, s.seed)[:N_SEQUENCES]
+            numbers = sample_sequences(self.sizes[1], s.seq_len, s.seed)[:N_SEQUENCES]
             reference = model
             if s.precision != "float32":
                 reference = self._load("float32").model
@@ -124,7 +124,7 @@ class Run:
                 reference,
                 self._shards.take(numbers),
                 batch_size=self.batch_size,
-                precision=lambda: _products_of(s.precision),
+                precision=lambda: products_of(s.precision),
             )
             rounded = [{name: float(f"{value:.3g}") for name, value in layer._asdict().items()} for layer in layers]
             self.directory.mark("passport", {"sequences": numbers.tolist(), "layers": rounded})
@@ -144,22 +144,12 @@ class Run:
     def features(self) -> Iterator[Store]:
         """Every layer's features, one store a layer, `features-LL`."""
         shared = self.inputs()
-        names = [_name("features", layer) for layer in range(len(shared["sequence"]))]
+        names = [store_of_layer("features", layer) for layer in range(len(shared["sequence"]))]
         all_done = all(map(self.directory.is_done, names))
-        with self._bar("features", lambda: len(names), "layers", hidden=all_done) as advance:
+        with self.bar("features", lambda: len(names), "layers", hidden=all_done) as advance:
             for layer, name in enumerate(names):
                 yield self.directory.stage(name, lambda: self._features(shared, layer))  # noqa: B023
                 advance(1)
-
-    def similar(self) -> Store:
-        """The features most like each feature, see `Similar`. Not for `--similar=0`.
-
-        The input of every feature's central example, float32 [n_features, d_model], is the one large thing held.
-        """
-        if self.directory.is_done("similar"):
-            return self.directory.load("similar")
-        inputs, neuron = self._central_inputs()  # before the clock of this stage starts
-        return self.directory.stage("similar", lambda: self._similar(inputs, neuron))
 
     def _cut_all(self) -> None:
         if is_first():
@@ -181,15 +171,15 @@ class Run:
     def _cut(self, after: Account | None, seen: Digests) -> Generator[Shard, None, None]:
         n, rule = self.settings.max_sequences, {"seq_len": self.settings.seq_len, "seen": seen, "after": after}
         documents, tokenizer = self._documents, self.loaded.tokenizer
-        with self._bar("tokens", lambda: n, "sequences") as advance:
+        with self.bar("tokens", lambda: n, "sequences") as advance:
             advance(after.counts["sequences"] if after else 0)
             yield from cut_documents(documents, tokenizer, max_sequences=n, progress=advance, **rule)
 
     def _collect(self) -> tuple[Store, dict[str, Any]]:
         s, shards, model = self.settings, self._shards, self.loaded.model
         with (
-            self._bar("collect", lambda: shards.expected_tokens(s.max_sequences), "tokens") as advance,
-            _products_of(s.precision),
+            self.bar("collect", lambda: shards.expected_tokens(s.max_sequences), "tokens") as advance,
+            products_of(s.precision),
             stop_on_full_disk(self.directory.path),
             contextlib.ExitStack() as reading,
         ):
@@ -209,7 +199,7 @@ class Run:
                 checkpoints=self.directory.path / COLLECT_PARTIAL,
                 checkpoint_seconds=self.checkpoint_seconds,
             )
-        return to_store(found), {"peakable_tokens": int(self._sizes[1].sum())}
+        return to_store(found), {"peakable_tokens": int(self.sizes[1].sum())}
 
     def _inputs(self) -> tuple[Store, dict[str, Any]]:
         s, shards, best = self.settings, self.tokens(), self.collection().examples
@@ -223,19 +213,19 @@ class Run:
         )
         if not counts["examples"]:
             raise UserError("no neuron fires anywhere in this corpus; nothing to cluster. Check the model's weights")
-        length, n_peakable = self._sizes
-        reference = random_positions(n_peakable, lambda n: self._can_peak(shards.take(n)), N_REFERENCE, s.seed)
+        length, n_peakable = self.sizes
+        reference = random_positions(n_peakable, lambda n: self.can_peak(shards.take(n)), N_REFERENCE, s.seed)
         needed = np.union1d(chosen.sequence[chosen.sequence >= 0], reference[:, 0])
         sample = shards.take(sample_sequences(n_peakable, s.seq_len, s.seed))
         n_tokens = int(length[needed].sum()) + 2 * int(sample.length.sum())
-        with self._bar("inputs", lambda: n_tokens, "tokens") as advance, _products_of(s.precision):
+        with self.bar("inputs", lambda: n_tokens, "tokens") as advance, products_of(s.precision):
             model, settings = self.loaded.model, {"batch_size": self.batch_size, "progress": advance}
             found = revisit(model, shards.take, chosen, reference, seq_len=s.seq_len, **settings)
             highest = np.asarray(best.activation[..., 0])
-            histograms = activation_histograms(model, sample, self._can_peak(sample), highest, **settings)
+            histograms = activation_histograms(model, sample, self.can_peak(sample), highest, **settings)
         for layer, inputs in enumerate(found.inputs):
             facts = {"distinct_inputs": len(inputs)}
-            self.directory.save(_name("inputs", layer), {"inputs": inputs}, facts)
+            self.directory.save(store_of_layer("inputs", layer), {"inputs": inputs}, facts)
         store = {
             **chosen._asdict(),
             "input_of": found.input_of,
@@ -249,10 +239,10 @@ class Run:
 
     def _features(self, shared: Store, layer: int) -> tuple[Store, dict[str, Any]]:
         found, directions = self._clusterer(
-            self.directory.load(_name("inputs", layer))["inputs"],
+            self.directory.load(store_of_layer("inputs", layer))["inputs"],
             shared["input_of"][layer],
             shared["reference"][layer],
-            self._input_weights[layer],
+            self.input_weights[layer],
             layer,
         )
         if not len(directions):  # a layer of dead neurons: Orbax keeps no empty arrays
@@ -276,29 +266,6 @@ class Run:
             facts["median_height"] = round(float(np.median(found.height[alive])), 6) if alive.any() else None
         return store, facts
 
-    def _central_inputs(self) -> tuple[np.ndarray, np.ndarray]:
-        """The input of every feature's central example, [n_features, d_model], and the features' neurons."""
-        shared = self.inputs()
-        d_mlp, d_model = shared["sequence"].shape[1], shared["reference"].shape[2]
-        neurons, rows = [], []
-        for layer, found in enumerate(self.features()):
-            neuron, feature = np.nonzero(found["central"] >= 0)
-            neurons.append(layer * d_mlp + neuron)
-            rows.append(shared["input_of"][layer][neuron, found["central"][neuron, feature]])
-        inputs, start = np.empty((sum(map(len, rows)), d_model), np.float32), 0
-        for layer, of_layer in enumerate(rows):
-            stop = start + len(of_layer)
-            inputs[start:stop] = self.directory.load(_name("inputs", layer))["inputs"][of_layer]
-            start = stop
-        return inputs, np.concatenate(neurons)
-
-    def _similar(self, inputs: np.ndarray, neuron: np.ndarray) -> tuple[Store, dict[str, Any]]:
-        s = self.settings
-        with self._bar("similar", lambda: len(inputs) ** 2, "pairs") as advance:
-            found = similar_features(inputs, neuron, k=s.similar, threshold=s.min_similarity, progress=advance)
-        facts = {"features": len(inputs), "features_with_similar": int((found.feature >= 0).any(axis=1).sum())}
-        return found._asdict(), facts
-
     @functools.cached_property
     def _clusterer(self) -> LayerClusterer:
         shared = self.inputs()
@@ -312,16 +279,9 @@ class Run:
         )
 
     @functools.cached_property
-    def _input_weights(self) -> np.ndarray:
+    def input_weights(self) -> np.ndarray:
+        """[n_layers, d_model, d_mlp] of the model, on the host."""
         return np.asarray(self.loaded.model.input_weights())
-
-    def finish(self) -> None:
-        """Run every stage that is not done."""
-        self.passport()
-        for _ in self.features():
-            pass
-        if self.settings.similar and not self.directory.is_done("similar"):
-            self.similar()
 
     def collection(self) -> Collection:
         """What the collect stage found."""
@@ -331,20 +291,21 @@ class Run:
         """Ids of the tokens that are never a peak."""
         return np.array(sorted(self.loaded.tokenizer.all_special_ids), np.int32)
 
-    def _can_peak(self, sequences: Sequences) -> np.ndarray:
+    def can_peak(self, sequences: Sequences) -> np.ndarray:
+        """Which positions of these sequences may hold a peak, see `peakable`."""
         tokens, length = jnp.asarray(sequences.tokens), jnp.asarray(sequences.length)
         special = jnp.asarray(self.special_tokens())
         return np.asarray(peakable(tokens, length, special, self.settings.first_position))
 
     @functools.cached_property
-    def _sizes(self) -> tuple[np.ndarray, np.ndarray]:
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """Of every sequence, [n_sequences] int32: how many tokens are real, and at how many a peak can be."""
-        pieces = ((piece.length, self._can_peak(piece).sum(axis=1, dtype=np.int32)) for piece in self.tokens().stream())
+        pieces = ((piece.length, self.can_peak(piece).sum(axis=1, dtype=np.int32)) for piece in self.tokens().stream())
         length, n_peakable = map(np.concatenate, zip(*pieces, strict=True))
         return length, n_peakable
 
     @contextlib.contextmanager
-    def _bar(
+    def bar(
         self, stage: str, total: Callable[[], int | None], unit: str, *, hidden: bool = False
     ) -> Iterator[Callable[[int], None]]:
         """A progress bar with a rate and the time left; the total is asked for at every step, and may change."""
@@ -358,10 +319,11 @@ class Run:
             yield advance
 
 
-def _name(stage: str, layer: int) -> str:
+def store_of_layer(stage: str, layer: int) -> str:
+    """The name of a layer's own store of a stage."""
     return f"{stage}-{layer:02d}"
 
 
-def _products_of(precision: str) -> contextlib.AbstractContextManager[Any]:
+def products_of(precision: str) -> contextlib.AbstractContextManager[Any]:
     """Accelerators round float32 products to fewer bits unless told not to."""
     return jax.default_matmul_precision("highest" if precision == "float32" else "default")

@@ -29,6 +29,9 @@ from nejax.pipeline.processes import first_then_all, is_first
 FORMAT = 2
 """Version of the layout of a run directory."""
 
+LAST_STAGES = {"atlas", "plots"}
+"""What is made of all other stages."""
+
 Store = dict[str, Any]
 """What one stage leaves to the next: named NumPy arrays."""
 
@@ -48,14 +51,17 @@ class RunDirectory:
         path: made if it is not there.
         settings: everything that decides the result, as JSON values. A directory made with others is refused, unless
             no stage is done yet.
+        decided_late: of some settings, the only stage that reads them. While it is not done they may change; what was
+            made of all stages (the atlas, its plots) is then made anew.
 
     Raises:
         UserError: the directory holds something else, another process works on it, or it was made with other settings
             (each is named, with both values).
     """
 
-    def __init__(self, path: Path | str, settings: Mapping[str, Any]):
+    def __init__(self, path: Path | str, settings: Mapping[str, Any], decided_late: Mapping[str, str] | None = None):
         self.path = Path(path).absolute()
+        self._decided_late = decided_late or {}
         self._wanted: dict[str, Any] = json.loads(json.dumps(settings))  # as they will be read back: tuples are lists
         self._writing = threading.Lock()
         self.manifest: dict[str, Any] = {}
@@ -73,6 +79,7 @@ class RunDirectory:
                 if found and found["stages"]:
                     self.manifest = found
                     self._refuse_other_settings(self._wanted)
+                    self._take_late_settings(self._wanted)
                 else:
                     self.manifest = {
                         "format": FORMAT,
@@ -195,13 +202,26 @@ class RunDirectory:
         changed = [
             f"{name} is {json.dumps(before.get(name))} there and {json.dumps(settings.get(name))} now"
             for name in before | settings
-            if before.get(name) != settings.get(name)
+            if before.get(name) != settings.get(name) and not self._is_open(name)
         ]
         if changed:
             raise UserError(
                 f"{self.path} was made with other settings: {'; '.join(changed)}. "
                 "Use the same settings, or another directory"
             )
+
+    def _is_open(self, setting: str) -> bool:
+        """Whether the only stage that reads a setting has nothing done yet."""
+        stage = self._decided_late.get(setting)
+        return stage is not None and not any(name.partition("-")[0] == stage for name in self.manifest["stages"])
+
+    def _take_late_settings(self, settings: dict[str, Any]) -> None:
+        if self.manifest["settings"] == settings:
+            return
+        self.manifest["settings"] = settings
+        for made_of_all in LAST_STAGES & self.manifest["stages"].keys():
+            del self.manifest["stages"][made_of_all]
+        self._write_manifest()
 
     def _refuse_foreign_files(self) -> None:
         if self.path.exists() and not self.path.is_dir():

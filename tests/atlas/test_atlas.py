@@ -19,6 +19,7 @@ from nejax.errors import UserError
 from nejax.models.gpt2 import GPT2
 from nejax.pipeline import stages
 from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
+from nejax.pipeline.similar import similar
 from nejax.pipeline.stages import Run, Settings
 
 
@@ -138,7 +139,7 @@ def test_directions_are_the_mean_unit_embeddings(alive, run):
 
 
 def test_similar_features_are_those_of_the_store(atlas, alive, run):
-    store, table, n_listed = run.similar(), atlas.features_table(), 0
+    store, table, n_listed = similar(run), atlas.features_table(), 0
     similarity = store["similarity"].astype(np.float16).astype(float)
     for neuron in alive:
         for feature in neuron.features:

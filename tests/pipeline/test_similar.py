@@ -151,7 +151,7 @@ def test_inputs_whose_squares_overflow_or_vanish():
 def test_inputs_that_are_not_finite_are_refused(value):
     inputs = signs(5, 6)
     inputs[3, 2] = value
-    with pytest.raises(UserError, match="the inputs of central examples are not all finite"):
+    with pytest.raises(UserError, match="the inputs of features are not all finite"):
         similar_features(inputs, np.arange(5), k=2, threshold=0.0)
 
 

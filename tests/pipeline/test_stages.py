@@ -18,6 +18,7 @@ from nejax.models.weights import load_gpt2, save_gpt2
 from nejax.pipeline import stages
 from nejax.pipeline.collect import Collection
 from nejax.pipeline.histogram import N_BINS
+from nejax.pipeline.similar import similar
 from nejax.pipeline.stages import N_REFERENCE, Run, Settings
 from nejax.pipeline.stores import RunDirectory, Store, unpack_text
 
@@ -69,7 +70,7 @@ def everything(run: Run) -> dict[str, Store]:
         stores[f"inputs-{layer:02d}"] = run.directory.load(f"inputs-{layer:02d}")
         stores[f"features-{layer:02d}"] = store
     if run.settings.similar:
-        stores["similar"] = run.similar()
+        stores["similar"] = similar(run)
     return stores
 
 
@@ -203,9 +204,9 @@ def test_a_finished_run_is_read_without_its_model_or_its_corpus(finished, settin
         "revisit",
         "activation_histograms",
         "LayerClusterer",
-        "similar_features",
     ):
         monkeypatch.setattr(stages, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
+    monkeypatch.setattr("nejax.pipeline.similar.similar_features", lambda *_, **__: pytest.fail("called"))
     before = facts(finished)
     again = Run(finished.directory.path, settings, quiet=True)
     assert_identical(everything(again), stores)
@@ -338,6 +339,20 @@ def test_a_batch_of_nothing_is_refused(settings, tmp_path):
     with pytest.raises(UserError, match="--batch_size=0: expected at least 1"):
         Run(tmp_path / "run", settings, batch_size=0)
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_of_a_stage_that_is_not_done_may_change(settings, tmp_path):
+    """A finished run takes on a stage; what was made of all stages is made anew. Then its settings are settled."""
+    directory = Run(tmp_path, dataclasses.replace(settings, similar=0), quiet=True).directory
+    for stage in ("tokens", "atlas", "plots"):
+        directory.mark(stage, {})
+    del directory
+    run = Run(tmp_path, settings, quiet=True)
+    assert run.directory.manifest["settings"]["similar"] == settings.similar
+    assert [*run.directory.manifest["stages"]] == ["tokens"]
+    run.directory.mark("similar", {})
+    with pytest.raises(UserError, match=f"similar is {settings.similar} there and 0 now"):
+        Run(tmp_path, dataclasses.replace(settings, similar=0), quiet=True)
 
 
 def test_other_settings_are_refused_with_both_values(finished, settings):

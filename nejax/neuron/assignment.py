@@ -1,0 +1,99 @@
+"""Which feature of a neuron a new input excites: features as directions."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from nejax.errors import UserError
+from nejax.neuron.clusters import feature_similarity
+
+
+class Assignment(NamedTuple):
+    """The feature that each input excites. Under `vmap`, a leading axis runs over neurons."""
+
+    feature: Int[Array, " m"]
+    """`[m]` int32: row of the directions; -1 where the input excites none of them."""
+    similarity: Float[Array, " m"]
+    """`[m]` cosine between the input's embedding and the direction of its feature; where it has none, the highest to
+    any direction; 0 for a zero embedding, NaN where there is no direction at all."""
+
+
+@jax.jit
+def assign(
+    x: Float[Array, "m d"],
+    w: Float[Array, " d"],
+    directions: Float[Array, "k d"],
+    min_similarity: ArrayLike | Float[Array, " k"] = 0.5,
+) -> Assignment:
+    """Tell which feature of a neuron each input excites.
+
+    With `c_f` the direction of feature `f`, `similarity_f = x . (w * c_f) / |x * w|`. The input excites the feature of
+    the highest similarity among those whose own minimum is reached, `similarity_f >= min_similarity_f`; of equally
+    similar ones, the first. To leave features out, of a ragged batch under `vmap` say, make their directions zero:
+    a zero direction is never assigned, whatever its minimum, and nor is an input whose embedding is zero.
+    Whether the neuron fires at an input at all is for the caller to ask.
+
+    Args:
+        x: `[m, d_model]` inputs of the neuron's layer.
+        w: `[d_model]` the neuron's input weights.
+        directions: `[k, d_model]` unit directions, see `nejax.neuron.clusters.feature_directions`; zero rows are masked.
+        min_similarity: `[]` or `[k]` the least cosine, see `least_similarity`.
+
+    Returns:
+        Features and similarities.
+
+    Raises:
+        UserError: the shapes do not fit.
+    """
+    _require_shapes(jnp.shape(x), jnp.shape(w), jnp.shape(directions), jnp.shape(min_similarity))
+    similarity = feature_similarity(x, w, directions)
+    is_there = jnp.any(directions != 0, axis=1)
+    excites = jnp.any((x != 0) & (w != 0), axis=1)
+    if directions.shape[0] == 0:
+        return Assignment(jnp.full(len(x), -1, jnp.int32), jnp.full(len(x), jnp.nan, similarity.dtype))
+    reached = is_there & (similarity >= jnp.asarray(min_similarity)) & excites[:, None]
+    best = jnp.where(reached, similarity, -jnp.inf)
+    feature = jnp.where(jnp.any(reached, axis=1), jnp.argmax(best, axis=1), -1).astype(jnp.int32)
+    nearest = jnp.where(jnp.any(is_there), jnp.max(jnp.where(is_there, similarity, -jnp.inf), axis=1), jnp.nan)
+    return Assignment(feature, jnp.where(feature >= 0, jnp.max(best, axis=1), nearest))
+
+
+def least_similarity(
+    height: Float[ArrayLike, "*features"],
+    cohesion: Float[ArrayLike, "*features"],
+    n_examples: Int[ArrayLike, "*features"],
+) -> Float[Array, "*features"]:
+    """The least similarity to a feature's direction at which an input is as near to its examples as they must be.
+
+    Average linkage joins what is at most `height` apart in the mean. With `m` the mean of the feature's `n` unit
+    embeddings, `c = m / |m|` its direction, and `u` the unit embedding of an input, the mean cosine between the input
+    and the examples is `u . m = (u . c) |m|`, where `|m|^2 = (1 + (n - 1) cohesion) / n`. So the input's mean distance
+    to the examples is at most `height` if and only if `u . c >= (1 - height) / |m|`.
+
+    Args:
+        height: cosine distance at which the neuron's dendrogram is cut.
+        cohesion: mean cosine over all pairs of the feature's examples; not read where there is only one.
+        n_examples: of the feature, at least 1.
+
+    Returns:
+        The minimum for `assign`, in float32; +inf, never reached, where the embeddings cancel out.
+    """
+    n = jnp.asarray(n_examples, jnp.float32)
+    pairs = jnp.where(n > 1, (n - 1) * jnp.asarray(cohesion, jnp.float32), 0)
+    square = (1 + pairs) / n
+    cancel = square <= 0
+    return jnp.where(cancel, jnp.inf, (1 - jnp.asarray(height, jnp.float32)) / jnp.sqrt(jnp.where(cancel, 1, square)))
+
+
+def _require_shapes(x: tuple, w: tuple, directions: tuple, minimum: tuple) -> None:
+    if len(x) != 2 or len(directions) != 2 or not x[1:] == w == directions[1:]:
+        raise UserError(
+            f"x, w and directions have shapes {x}, {w} and {directions}; expected [m, d], [d] and [k, d]: "
+            "pass one neuron, or use jax.vmap"
+        )
+    if minimum not in ((), directions[:1]):
+        raise UserError(
+            f"min_similarity has shape {minimum}; expected one number, or one for each of the {directions[0]} directions"
+        )
