@@ -7,14 +7,16 @@ Produces `RUN/SUBJECT.json` (the machine, every figure) and `RUN/SUBJECT.txt`, t
     python experiments/benchmark.py explorer                                      # 5 minutes, 1.3 GB of disk
     python experiments/benchmark.py collection                                    # 8 minutes, 8 GB of memory
     python experiments/benchmark.py sae --repeats=20                              # 5 minutes
+    python experiments/benchmark.py similar --repeats=3                           # 20 minutes, 6 GB of memory
 
 Subjects: `clustering` (distances, average linkage, components, k-means and spectral clustering, beside SciPy,
 scikit-learn and OTT-JAX: the same work, in one process, in turns, with the machine's own limit beside it), `explorer`
 (an atlas of GPT-2 small's size, generated: how soon it opens, how fast it answers many clients at once, its memory, its
 static site), `collection` (GPT-2 small with random weights: nejax's collection beside the bare forward pass, PyTorch
 and TransformerLens, each in its own process, in turns; its growth; a picture of both), `sae` (what the neuron-embedding
-loss adds to a step of an SAE's training). The peers come with `pip install -e '.[benchmark]'`. Figures are in
-BUILD_NOTES.md.
+loss adds to a step of an SAE's training), `similar` (the features most like each feature: nejax's search, exact and
+approximate, beside the products it needs at least and PyNNDescent, with memory and recall). The peers come with
+`pip install -e '.[benchmark]'`. Figures are in BUILD_NOTES.md.
 """
 
 import json
@@ -23,7 +25,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from benchmarks import clustering, collection, collection_figures, explorer, sae
+from benchmarks import clustering, collection, collection_figures, explorer, sae, similar
 from benchmarks.timing import machine
 from benchmarks.timing import table as table_of_race
 from nejax.errors import UserError, run_script
@@ -34,6 +36,7 @@ SUBJECTS = {
     "collection": (collection.measure, collection_figures.table),
     "explorer": (explorer.measure, explorer.table),
     "sae": (sae.measure, sae.table),
+    "similar": (similar.measure, similar.table),
 }
 """How each is measured, in groups of figures, and how a group is shown."""
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nejax.models.loading import load_model
     from nejax.models.sae_evaluation import evaluate_sae
     from nejax.models.sae_files import load_sae
+    from nejax.neuron.assignment import assign
     from nejax.neuron.average_linkage import average_linkage, cut
     from nejax.neuron.connected_components import connected_components
     from nejax.neuron.embeddings import embedding_distances, neuron_embeddings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adjusted_rand_index",
+    "assign",
     "average_linkage",
     "connected_components",
     "cut",
@@ -43,6 +45,7 @@ __all__ = [
 
 _MODULES = {
     "adjusted_rand_index": "neuron.quality",
+    "assign": "neuron.assignment",
     "average_linkage": "neuron.average_linkage",
     "connected_components": "neuron.connected_components",
     "cut": "neuron.average_linkage",

@@ -1,6 +1,5 @@
 """A finished atlas, opened: every neuron's measures, features and examples, read when they are asked for."""
 
-import dataclasses
 import json
 import math
 import operator
@@ -11,15 +10,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from nejax.atlas.entries import Example, Feature, Histogram, SimilarFeature, counted
+from nejax.atlas.entries import Bands, Example, Feature, Histogram, SimilarFeature, lacks
 from nejax.atlas.files import AtlasFiles, find_atlas
+from nejax.atlas.neuron import Neuron
 from nejax.atlas.schema import TOKENIZER
 from nejax.atlas.search import SearchResult, find_peaks, find_sequences
 from nejax.atlas.texts import text_at
 from nejax.errors import UserError
 from nejax.models.tokens import decode_pieces
-from nejax.neuron.average_linkage import Linkage, cut
-from nejax.pipeline.features import largest_first
+from nejax.neuron.average_linkage import Linkage
 
 
 def open_atlas(directory: Path | str) -> "Atlas":
@@ -75,7 +74,7 @@ class Atlas:
         """How many sequences the corpus was cut into."""
         return len(self._files.arrays["tokens"])
 
-    def neuron(self, layer: int, index: int) -> "Neuron":
+    def neuron(self, layer: int, index: int) -> Neuron:
         """One neuron.
 
         Raises:
@@ -176,7 +175,7 @@ class Atlas:
     def __repr__(self) -> str:
         return f"Atlas({str(self.path)!r}, n_layers={self.n_layers}, d_mlp={self.d_mlp})"
 
-    def _examples(self, neuron: "Neuron") -> list[Example]:
+    def _examples(self, neuron: Neuron) -> list[Example]:
         first, end = neuron.first_example, neuron.first_example + neuron.n_examples
         rows = self._files.rows(
             "SELECT e.sequence, e.position, e.activation, f.feature, e.cohesion FROM examples AS e "
@@ -184,13 +183,14 @@ class Atlas:
             first,
             end,
         )
-        windows, coordinates = (self._files.arrays[name][first:end] for name in ("window", "coordinates"))
-        return [self._example(*arrays, *row) for *arrays, row in zip(windows, coordinates, rows, strict=True)]
+        arrays = (self._files.arrays[name][first:end] for name in ("window", "coordinates", "importance"))
+        return [self._example(*of_arrays, *row) for *of_arrays, row in zip(*arrays, rows, strict=True)]
 
     def _example(
         self,
         window: np.ndarray,
         coordinates: np.ndarray,
+        importance: np.ndarray,
         sequence: int,
         position: int,
         activation: float,
@@ -215,9 +215,10 @@ class Atlas:
             activations=window[inside].astype(np.float32),
             peak=peak,
             coordinates=(float(coordinates[0]), float(coordinates[1])),
+            _importance=_in_window(importance, peak, len(tokens[start:stop])),
         )
 
-    def _features(self, neuron: "Neuron") -> list[Feature]:
+    def _features(self, neuron: Neuron) -> list[Feature]:
         first, end = neuron.first_feature, neuron.first_feature + neuron.n_features
         rows = self._files.rows("SELECT * FROM features WHERE id >= ? AND id < ? ORDER BY id", first, end)
         similar = self._similar(first, end)
@@ -227,6 +228,7 @@ class Atlas:
                 n_examples=row["n_examples"],
                 cohesion=math.nan if row["cohesion"] is None else row["cohesion"],
                 max_activation=row["max_activation"],
+                **{name: math.nan if row[name] is None else row[name] for name in _OF_CENSUS},
                 peak_tokens=_pairs(json.loads(row["peak_tokens"])),
                 direction=_unit(self._files.arrays["directions"][row["id"]]),
                 examples=[example for example in neuron.examples if example.feature == row["feature"]],
@@ -246,121 +248,26 @@ class Atlas:
             for pair in zip(ids.tolist(), similarity.tolist(), strict=True)
         ]
 
-    def _histogram(self, neuron: "Neuron") -> Histogram:
+    def _histogram(self, neuron: Neuron) -> Histogram:
         counts = self._files.arrays["histogram"][neuron.layer * self.d_mlp + neuron.index].astype(np.int64)
         edges = np.linspace(neuron.lowest_activation, neuron.max_activation, len(counts) + 1)
         return Histogram(edges, counts, self._files.meta["n_sampled_tokens"])
 
-    def _linkage(self, neuron: "Neuron") -> Linkage:
+    def _bands(self, neuron: Neuron) -> Bands:
+        edges, row = self._files.meta["band_edges"], neuron.layer * self.d_mlp + neuron.index
+        if not edges:
+            raise lacks("a census", "--census")
+        counts = self._files.arrays["band_counts"][row].astype(np.int64)
+        return Bands(np.array(edges), counts, np.array(self._files.arrays["bands"][row]))
+
+    def _linkage(self, neuron: Neuron) -> Linkage:
         merges = self._files.arrays["merges"][neuron.layer * self.d_mlp + neuron.index]
         mask = np.arange(len(merges) + 1) < neuron.n_examples
         return Linkage(jnp.asarray(merges), jnp.int32(neuron.n_merges), jnp.asarray(mask))
 
 
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Neuron:
-    """One neuron: its measures, and what it answers to. Measures with nothing behind them are NaN."""
-
-    layer: int
-    index: int
-    """In its layer."""
-    n_examples: int
-    """0: the neuron is dead, it never fires in this corpus."""
-    n_features: int
-    max_activation: float
-    """Over the corpus, also where the neuron is dead."""
-    lowest_activation: float
-    """Among the tokens of its histogram."""
-    firing_rate: float
-    """Share of the corpus's tokens at which the activation is above 0."""
-    mean: float
-    """Of the activation over the corpus."""
-    variance: float
-    """Of the activation over the corpus."""
-    skewness: float
-    """Of the activation over the corpus."""
-    kurtosis: float
-    """Of the activation over the corpus; 3 for a normal distribution."""
-    max_distance: float
-    """The largest cosine distance of all pairs of examples."""
-    mean_distance: float
-    """Mean cosine distance of all pairs of examples: how polysemantic the neuron is."""
-    intra_cluster_distance: float
-    """Mean over all pairs in the same feature."""
-    inter_cluster_distance: float
-    """Mean over all pairs in different features."""
-    silhouette: float
-    """Mean silhouette of the examples: near 1, features are far apart; NaN where that is not defined."""
-    coordinates_share: float
-    """Of the variance of its embeddings at length 1, the part that the examples' coordinates show."""
-    height: float
-    """Distance at which the examples were cut into features; NaN after k-means or spectral clustering."""
-    n_merges: int
-    """How many of the linkage's merges are real."""
-    first_example: int
-    """Id of its strongest example in the atlas's tables."""
-    first_feature: int
-    """Id of its largest feature in the atlas's tables."""
-    _atlas: Atlas
-
-    @cached_property
-    def examples(self) -> list[Example]:
-        """Strongest first."""
-        return self._atlas._examples(self)
-
-    @cached_property
-    def features(self) -> list[Feature]:
-        """Largest first."""
-        return self._atlas._features(self)
-
-    @cached_property
-    def histogram(self) -> Histogram:
-        """How its activation is spread over a sample of the corpus."""
-        return self._atlas._histogram(self)
-
-    @cached_property
-    def linkage(self) -> Linkage:
-        """The dendrogram of its examples, for `nejax.cut`: leaf `i` is example `i`, later leaves are masked."""
-        return self._atlas._linkage(self)
-
-    def cut(self, height: float) -> np.ndarray:
-        """The features that another height would give.
-
-        Args:
-            height: cosine distance up to which clusters merge. `self.height` gives the feature of each example, if the
-                atlas was made by average linkage.
-
-        Returns:
-            [n_examples] int32 labels: 0 is the largest cluster, ties to the one with the strongest example.
-        """
-        return np.asarray(largest_first(cut(self.linkage, height)))[: self.n_examples]
-
-    def __str__(self) -> str:
-        name = f"Layer {self.layer}, neuron {self.index}"
-        if not self.n_examples:
-            return f"{name}: dead, it never fires in this corpus"
-        lines = [
-            f"{name}: {counted(self.n_examples, 'example')} in {counted(self.n_features, 'feature')}",
-            f"  mean distance {_shown(self.mean_distance)} ({_shown(self.intra_cluster_distance)} within features, "
-            f"{_shown(self.inter_cluster_distance)} between); fires at {self.firing_rate:.2%} of tokens, "
-            f"at most {self.max_activation:.3g}",
-            *map(str, self.features[:_SHOWN_FEATURES]),
-        ]
-        more = self.n_features - _SHOWN_FEATURES
-        return "\n".join(lines + ([f"      and {counted(more, 'more feature')}"] if more > 0 else []))
-
-    def __repr__(self) -> str:
-        return (
-            f"Neuron(layer={self.layer}, index={self.index}, n_examples={self.n_examples}, "
-            f"n_features={self.n_features}, mean_distance={self.mean_distance:.3f})"
-        )
-
-
-_SHOWN_FEATURES = 8
-
-
-def _shown(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
+_OF_CENSUS = ("frequency", "coverage", "min_similarity")
+"""Columns of the table of features that are empty without a census."""
 
 
 def _in_range(what: str, value: int, n: int) -> int:
@@ -372,6 +279,16 @@ def _in_range(what: str, value: int, n: int) -> int:
 
 def _pairs(listed: list[list[Any]]) -> list[tuple[str, int]]:
     return [(text, count) for text, count in listed]
+
+
+def _in_window(importance: np.ndarray, peak: int, n_tokens: int) -> np.ndarray | None:
+    """The importance of the tokens of a window, from that of those up to the peak; None if none was measured."""
+    if not len(importance):
+        return None
+    found = np.full(n_tokens, np.nan, np.float32)
+    n = min(len(importance), peak + 1)
+    found[peak + 1 - n : peak + 1] = importance[len(importance) - n :]
+    return found
 
 
 def _unit(direction: np.ndarray) -> np.ndarray:

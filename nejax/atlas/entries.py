@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nejax.errors import UserError
+
 _LONGEST_PEAK = 30
 """Most characters of a peak token that a snippet shows."""
 
@@ -40,6 +42,21 @@ class Example:
     coordinates: tuple[float, float]
     """Of its embedding, at length 1, on the two axes along which those of the neuron's examples spread most, from
     their mean (stored as float16)."""
+    _importance: np.ndarray | None
+
+    @property
+    def importance(self) -> np.ndarray:
+        """[n_tokens] float32 between 0 and 1: how much of the activation is lost without each token of the window, as
+        a part of what is lost without the peak's own; see `nejax.neuron.importance.token_importance`. NaN behind the
+        peak, more tokens before it than were taken away, and everywhere in an example that was not measured (only the
+        most central ones of each feature are) or that does not need its own token.
+
+        Raises:
+            UserError: the atlas was built without token importance.
+        """
+        if self._importance is None:
+            raise lacks("token importance", "--importance")
+        return self._importance
 
     @property
     def text(self) -> str:
@@ -91,6 +108,24 @@ class Histogram(NamedTuple):
     """In the sample: what the counts sum to."""
 
 
+class Bands(NamedTuple):
+    """How far apart a neuron's embeddings are in each band of its activation, over a whole census."""
+
+    edges: np.ndarray
+    """[n_bands + 1] float64: fractions of the neuron's maximum, from 0 to 1. A token is in the band above the edge."""
+    n_tokens: np.ndarray
+    """[n_bands] int64: tokens in each."""
+    mean_distance: np.ndarray
+    """[n_bands] float32: mean cosine distance between their embeddings; NaN for fewer than two."""
+
+
+def lacks(what: str, flag: str) -> UserError:
+    """The error that says that a stage was not asked for when an atlas was built."""
+    return UserError(
+        f"this atlas was built without {what}; run experiments/build_atlas.py with {flag} on its run directory"
+    )
+
+
 class SimilarFeature(NamedTuple):
     """A feature of another neuron whose central example reads nearly the same."""
 
@@ -115,6 +150,12 @@ class Feature:
     """Mean over its examples of their mean cosine similarity to the others; NaN for one example."""
     max_activation: float
     """Of its strongest example."""
+    frequency: float
+    """Share of the census's tokens at which the neuron fires and the input is this feature's; NaN without a census."""
+    coverage: float
+    """Share of the neuron's positive activation in the census that is at these tokens; NaN without a census."""
+    min_similarity: float
+    """Cosine with `direction` from which on an input is this feature's, see `nejax.assign`; NaN without a census."""
     peak_tokens: list[tuple[str, int]]
     """The most frequent texts of its peaks and how many examples have them, at most 5."""
     direction: np.ndarray

@@ -136,6 +136,9 @@ class AtlasFiles:
             "histogram": (n_neurons,),
             "similar": (n_features, meta["n_similar"]),
             "similarity": (n_features, meta["n_similar"]),
+            "importance": (n_examples, 0 if meta["importance_window"] is None else meta["importance_window"] + 1),
+            "bands": (n_neurons, max(len(meta["band_edges"]) - 1, 0)),
+            "band_counts": (n_neurons, max(len(meta["band_edges"]) - 1, 0)),
         }
         for name, shape in expected.items():
             if arrays[name].shape[: len(shape)] != shape:

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nejax.atlas.atlas import Neuron
 from nejax.atlas.entries import Feature
+from nejax.atlas.neuron import Neuron
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 """Of the largest features: Okabe and Ito's palette, which colour-blind people can tell apart."""

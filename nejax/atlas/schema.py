@@ -1,6 +1,6 @@
 """The files of an atlas: what they are called, and what the tables and arrays in them hold."""
 
-FORMAT = 2
+FORMAT = 3
 """Version of the layout of an atlas."""
 
 FOLDER = "atlas"
@@ -19,6 +19,9 @@ ARRAYS = {
     "histogram": "[n_neurons, n_bins] uint32: sampled tokens by activation, equal bins, lowest to highest activation",
     "similar": "[n_features, n_similar] int32: the features of other neurons most like it, -1 where there are no more",
     "similarity": "[n_features, n_similar] float16: theirs, a cosine, descending; NaN where there are no more",
+    "importance": "[n_examples, window + 1] float16: of tokens before the peak and, last, of its own; NaN: not known",
+    "bands": "[n_neurons, n_bands] float32: mean distance between the tokens at which its activation is in a band",
+    "band_counts": "[n_neurons, n_bands] uint32: how many tokens these are",
 }
 """The arrays, each a file `NAME.npy` whose rows go by the ids of sequences, examples, features and neurons."""
 
@@ -50,6 +53,8 @@ SCHEMA = (
       inter_cluster_distance REAL,
       silhouette REAL,                 -- mean over its examples; NULL for one feature, or for examples each on its own
       coordinates_share REAL,          -- of the embeddings' variance that the two principal coordinates show
+      corpus_mean_distance REAL,       -- over pairs of tokens of the census at which it fires; NULL without a census
+      coverage REAL,                   -- share of its activation in the census that its features explain, likewise
       height REAL,                     -- at which the dendrogram was cut; NULL where clusters do not end at a distance
       n_merges INTEGER NOT NULL,       -- of the dendrogram's rows, how many are real
       first_example INTEGER NOT NULL,  -- the neuron's examples are first_example .. first_example + n_examples - 1
@@ -63,6 +68,9 @@ SCHEMA = (
       central_example INTEGER NOT NULL REFERENCES examples (id),
       cohesion REAL,                   -- mean over its examples; NULL for one example
       max_activation REAL NOT NULL,    -- of its strongest example
+      frequency REAL,                  -- share of the census's tokens that excite it, NULL without a census
+      coverage REAL,                   -- share of the neuron's activation there, likewise
+      min_similarity REAL,             -- cosine with its direction from which on an input counts, likewise
       peak_tokens TEXT NOT NULL        -- JSON [[text, count], ...]: the most frequent peak tokens, at most 5
     )""",
     """CREATE TABLE examples (

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from nejax.atlas.atlas import Atlas, Neuron
+from nejax.atlas.atlas import Atlas
 from nejax.atlas.entries import Feature, beginning, counted, ending
+from nejax.atlas.neuron import Neuron
 
 MIN_EXAMPLES, MIN_IN_FEATURE = 20, 3
 """Only neurons with so many examples are ranked, and the most polysemantic must have two features of so many."""

@@ -38,6 +38,7 @@ def layer_tables(
     texts: Sequence[str],
     first_feature: int,
     first_example: int,
+    census: Store | None,
 ) -> LayerTables:
     """A layer's rows.
 
@@ -50,9 +51,11 @@ def layer_tables(
         texts: by number.
         first_feature: id of the layer's first feature.
         first_example: id of the layer's first example.
+        census: the store of the census, if there was one.
     """
     there = chosen["sequence"][layer] >= 0
     n_features, n_examples = found["n_clusters"], found["n_examples"]
+    none = np.full(len(there), np.nan)
     neurons = {
         "id": layer * len(there) + np.arange(len(there)),
         "layer": np.full(len(there), layer),
@@ -62,6 +65,8 @@ def layer_tables(
         **_activity(layer, collection),
         "lowest_activation": chosen["lowest_activation"][layer],
         **{name: found[name] for name in (*_DISTANCES, "silhouette", "coordinates_share", "height", "n_merges")},
+        "corpus_mean_distance": none if census is None else census["corpus_mean_distance"][layer],
+        "coverage": none if census is None else census["neuron_coverage"][layer],
         "first_example": first_example + np.cumsum(n_examples) - n_examples,
         "first_feature": first_feature + np.cumsum(n_features) - n_features,
     }
@@ -74,7 +79,14 @@ def layer_tables(
         **{name: chosen[name][layer][there] for name in ("sequence", "position", "activation")},
         "cohesion": found["cohesion"][there],
     }
-    return LayerTables(neurons, _features(found, neurons, examples, peaks, texts, first_feature), examples)
+    features = _features(found, neurons, examples, peaks, texts, first_feature)
+    return LayerTables(neurons, features | _of_census(census, features["id"]), examples)
+
+
+def _of_census(census: Store | None, ids: np.ndarray) -> Columns:
+    """What a census says of features."""
+    names = ("frequency", "coverage", "min_similarity")
+    return {name: np.full(len(ids), np.nan) if census is None else census[name][ids] for name in names}
 
 
 def _activity(layer: int, collection: Collection) -> Columns:

@@ -17,7 +17,11 @@ from nejax.atlas.search import peak_rows, sequence_rows
 from nejax.atlas.tables import Columns, layer_tables
 from nejax.atlas.texts import Texts
 from nejax.models.tokens import token_bytes
+from nejax.neuron.importance import token_importance
+from nejax.pipeline.census import census_stage
+from nejax.pipeline.census_tiles import EDGES
 from nejax.pipeline.finish import finish
+from nejax.pipeline.importance import importance
 from nejax.pipeline.processes import is_first
 from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
 from nejax.pipeline.sequences import STAGE, SequenceShards, rows_by_piece
@@ -83,6 +87,8 @@ def _write_files(run: Run, folder: Path) -> dict[str, Any]:
         _write_corpus(run.tokens(), table, database, arrays)
         counts = _write_layers(run, chosen, Texts(table), database, arrays)
         _write_similar(run, counts["features"], arrays)
+        _write_importance(run, chosen, arrays["importance"])
+        _write_bands(run, counts["neurons"], arrays)
         _write_meta(run.directory.manifest, chosen, counts, database)
         for line in (*INDEXES, "INSERT INTO words (words) VALUES ('optimize')", "COMMIT"):
             database.execute(line)
@@ -124,11 +130,12 @@ def _write_layers(
 ) -> dict[str, int]:
     """Write what there is of every layer's neurons; return how many there are of what."""
     collection, peaks_of_all = run.collection(), _texts_at_peaks(run.tokens(), chosen, texts)
+    census = census_stage(run) if run.settings.census else None
     n_features = n_examples = 0
     for layer, found in enumerate(run.features()):
         there = chosen["sequence"][layer] >= 0
         peaks = peaks_of_all[layer][there]
-        tables = layer_tables(layer, found, chosen, collection, peaks, texts.texts, n_features, n_examples)
+        tables = layer_tables(layer, found, chosen, collection, peaks, texts.texts, n_features, n_examples, census)
         for name, columns in tables._asdict().items():
             _insert(database, name, columns)
         rows = peak_rows(tables.examples["feature_id"], peaks, texts.texts)
@@ -159,10 +166,35 @@ def _write_similar(run: Run, n_features: int, arrays: Mapping[str, "_ArrayFile"]
     arrays["similarity"].append(found["similarity"].astype(np.float16))
 
 
+def _write_importance(run: Run, chosen: Store, file: "_ArrayFile") -> None:
+    """Of all examples, those that were not measured included: they have no importance."""
+    there = chosen["sequence"].reshape(-1) >= 0
+    if not run.settings.importance:
+        file.append(np.empty((int(there.sum()), 0), np.float16))
+        return
+    found = importance(run)
+    activation = chosen["activation"].reshape(-1)[found["example"]]
+    of_tokens = np.asarray(token_importance(activation, found["without"]))[:, ::-1]  # as the text runs
+    of_all = np.full((len(there), of_tokens.shape[1]), np.nan, np.float16)
+    of_all[found["example"]] = of_tokens
+    file.append(of_all[there])
+
+
+def _write_bands(run: Run, n_neurons: int, arrays: Mapping[str, "_ArrayFile"]) -> None:
+    if run.settings.census:
+        found = census_stage(run)
+        distance, count = (found[name].reshape(n_neurons, -1) for name in ("band_mean_distance", "band_count"))
+    else:
+        distance = count = np.empty((n_neurons, 0))
+    arrays["bands"].append(distance.astype(np.float32))
+    arrays["band_counts"].append(count.astype(np.uint32))
+
+
 def _write_meta(
     manifest: Mapping[str, Any], chosen: Store, counts: Mapping[str, int], database: sqlite3.Connection
 ) -> None:
     n_layers, d_mlp, _ = chosen["sequence"].shape
+    settings = manifest["settings"]
     # How long stages took differs from run to run; the atlas does not. How the sequences lie on disk is not its matter,
     # nor what is made of it: an atlas that was damaged is made anew after its plots were drawn.
     stages = {
@@ -181,7 +213,9 @@ def _write_meta(
         "n_features": counts["features"],
         "n_examples": counts["examples"],
         "n_sampled_tokens": manifest["stages"]["inputs"]["sampled_tokens"],
-        "n_similar": manifest["settings"]["similar"],
+        "n_similar": settings["similar"],
+        "importance_window": settings["importance_window"] if settings["importance"] else None,
+        "band_edges": list(EDGES) if settings["census"] else [],
     }
     values = [json.dumps(value, sort_keys=True) for value in meta.values()]
     _insert(database, "meta", {"key": np.array(list(meta), object), "value": np.array(values, object)})

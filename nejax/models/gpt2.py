@@ -8,15 +8,16 @@ LayerNorm, softmax, the residual stream and every sum of products are float32 wh
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from nejax.models.reading import Editor, LayerView, Reader, edit_nothing, read_nothing
+from nejax.models.reading import Branches, Editor, LayerView, Reader, edit_nothing, read_nothing
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
@@ -51,16 +52,53 @@ class Attention(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch seq d_model"]) -> Float[Array, "batch seq d_model"]:
         """Mix information over positions, each looking only at itself and those before it."""
-        batch, seq, d_model = x.shape
+        query, key, value = self._heads(x)
+        return self._mix(query, key, value, jnp.tri(x.shape[1], dtype=bool))
+
+    def on_branches(
+        self,
+        x: Float[Array, "blocks rows d_model"],
+        sequences: Float[Array, "batch seq d_model"],
+        branches: Branches,
+        sees: Bool[Array, "blocks 1 rows seq_and_rows"],
+    ) -> Float[Array, "blocks rows d_model"]:
+        """The same for tokens of branches, which look at tokens of their sequence and at each other.
+
+        Args:
+            x: what the branches' tokens read.
+            sequences: what the sequences' tokens read.
+            branches: see `nejax.models.reading`.
+            sees: from `Branches.sees`.
+        """
+        query, key, value = self._heads(x)
+        _, *before = self._heads(sequences)
+        key, value = (
+            jnp.concatenate([of_sequences[branches.sequence], own], axis=2)
+            for of_sequences, own in zip(before, (key, value), strict=True)
+        )
+        return self._mix(query, key, value, sees)
+
+    def _heads(self, x: Float[Array, "batch seq d_model"]) -> Float[Array, "3 batch heads seq d_head"]:
+        """Queries, keys and values."""
+        batch, seq, _ = x.shape
         qkv = self.qkv(x).astype(x.dtype).reshape(batch, seq, 3, self.n_heads, -1)
         # One transposition of all three: XLA's own, one for each product, cost half as much again on CPU.
-        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
+        return qkv.transpose(2, 0, 3, 1, 4)
+
+    def _mix(
+        self,
+        query: Float[Array, "batch heads queries d_head"],
+        key: Float[Array, "batch heads keys d_head"],
+        value: Float[Array, "batch heads keys d_head"],
+        sees: Bool[Array, "..."],
+    ) -> Float[Array, "batch queries d_model"]:
+        """Each query's mean of the values it sees, weighted by how well their keys fit, through the output matrix."""
         # jax.nn.dot_product_attention asks for products that a CPU does not have in float16.
         scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
-        scores = jnp.where(jnp.tri(seq, dtype=bool), scores * query.shape[-1] ** -0.5, -jnp.inf)
+        scores = jnp.where(sees, scores * query.shape[-1] ** -0.5, -jnp.inf)
         weights = jax.nn.softmax(scores).astype(value.dtype)
         mixed = jnp.einsum("bhqk,bhkd->bhqd", weights, value, preferred_element_type=jnp.float32)
-        return self.output(mixed.transpose(0, 2, 1, 3).reshape(batch, seq, d_model))
+        return self.output(mixed.transpose(0, 2, 1, 3).reshape(query.shape[0], query.shape[2], -1))
 
 
 class Block(nnx.Module):
@@ -76,11 +114,22 @@ class Block(nnx.Module):
         self.mlp_out = make(config.d_mlp, config.d_model, writes_residual=True)
 
     def __call__(
-        self, residual: Float[Array, "batch seq d_model"], layer: Int[Array, ""], editor: Editor
+        self,
+        residual: Float[Array, "batch seq d_model"],
+        layer: Int[Array, ""],
+        editor: Editor,
+        attention: Callable[[Array], Array] | None = None,
     ) -> tuple[Float[Array, "batch seq d_model"], LayerView]:
-        """Run the layer; return the residual stream after it and everything a reader may look at."""
+        """Run the layer; return the residual stream after it and everything a reader may look at.
+
+        Args:
+            residual: the stream before it.
+            layer: its index.
+            editor: see `nejax.models.reading`.
+            attention: what to do in place of the layer's own attention.
+        """
         resid_pre = editor("resid_pre", residual, layer)
-        resid_mid = resid_pre + self.attention(self.attention_norm(resid_pre))
+        resid_mid = resid_pre + (attention or self.attention)(self.attention_norm(resid_pre))
         resid_mid = editor("resid_mid", resid_mid, layer)
         mlp_input = editor("mlp_input", self.mlp_norm(resid_mid), layer)
         pre_activation = editor("pre_activation", self.mlp_in(mlp_input), layer)
@@ -146,11 +195,7 @@ class GPT2(nnx.Module):
         Raises:
             ValueError: the sequences are longer than the model's `n_positions`.
         """
-        seq = tokens.shape[1]
-        if seq > self.config.n_positions:
-            raise ValueError(f"sequences of {seq} tokens; this model has {self.config.n_positions} positions")
-        embedded = self.token_embedding(tokens), self.position_embedding(jnp.arange(seq))
-        residual = embedded[0].astype(jnp.float32) + embedded[1].astype(jnp.float32)
+        residual = self.embed(tokens, jnp.arange(self._require_room(tokens)))
         graph, blocks = nnx.split(self.blocks)
 
         def run_layer(residual: Array, scanned: tuple[Array, Any]) -> tuple[Array, Any]:
@@ -163,6 +208,64 @@ class GPT2(nnx.Module):
         normed, head = self.final_norm(residual), self.token_embedding.embedding[...]
         logits = jnp.einsum("bsd,vd->bsv", normed, head.astype(normed.dtype), preferred_element_type=jnp.float32)
         return logits, readings
+
+    def read_branches(
+        self,
+        tokens: Int[Array, "batch seq"],
+        branches: Branches,
+        *,
+        reader: Reader,
+        editor: Editor = edit_nothing,
+    ) -> Any:
+        """Run other continuations of sequences, each from where it leaves its sequence.
+
+        The sequences themselves run beside them, undisturbed and unread: in every layer, a branch's tokens look at the
+        keys and values of those before it, as they would if the branch were run as a sequence of its own.
+
+        Args:
+            tokens: the sequences.
+            branches: see `nejax.models.reading`.
+            reader: of the branches' tokens: `batch` is the blocks, `seq` their rows.
+            editor: of the same.
+
+        Returns:
+            The reader's results with a leading `n_layers` axis.
+
+        Raises:
+            ValueError: the sequences are longer than the model's `n_positions`.
+        """
+        seq = self._require_room(tokens)
+        residuals = self.embed(tokens, jnp.arange(seq)), self.embed(branches.tokens, branches.position)
+        sees = branches.sees(seq)[:, None]
+        graph, blocks = nnx.split(self.blocks)
+
+        def run_layer(residuals: tuple[Array, Array], scanned: tuple[Array, Any]) -> tuple[tuple[Array, Array], Any]:
+            layer, state = scanned
+            block = nnx.merge(graph, state)
+            before = block.attention_norm(residuals[0])
+            sequences, _ = block(residuals[0], layer, edit_nothing)
+            attention = partial(block.attention.on_branches, sequences=before, branches=branches, sees=sees)
+            branched, view = block(residuals[1], layer, editor, attention)
+            return (sequences, branched), reader(view)
+
+        # The last layer stands outside the scan: XLA drops what nobody reads of it, half of its MLP at least.
+        layers = jnp.arange(self.config.n_layers), blocks
+        first, last = jax.tree.map(lambda leaf: leaf[:-1], layers), jax.tree.map(lambda leaf: leaf[-1], layers)
+        residuals, readings = lax.scan(run_layer, residuals, first)
+        _, reading = run_layer(residuals, last)
+        return jax.tree.map(lambda before, own: jnp.concatenate([before, own[None]]), readings, reading)
+
+    def _require_room(self, tokens: Int[Array, "batch seq"]) -> int:
+        """The length of sequences, if the model has so many positions."""
+        seq = tokens.shape[1]
+        if seq > self.config.n_positions:
+            raise ValueError(f"sequences of {seq} tokens; this model has {self.config.n_positions} positions")
+        return seq
+
+    def embed(self, tokens: Int[Array, "batch seq"], position: Int[Array, "..."]) -> Float[Array, "batch seq d_model"]:
+        """The residual stream before the first layer, of tokens at these positions."""
+        embedded = self.token_embedding(tokens), self.position_embedding(position)
+        return embedded[0].astype(jnp.float32) + embedded[1].astype(jnp.float32)
 
     def first_layers(self, n: int) -> "GPT2":
         """The model without its layers from `n` on: whoever reads a layer need not run those after it.

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from nejax.errors import UserError
 from nejax.models.gpt2 import GPT2
 from nejax.models.loading import LoadedModel
-from nejax.models.reading import Editor, LayerView, Reader, edit_nothing, read_nothing
+from nejax.models.reading import Branches, Editor, LayerView, Reader, edit_nothing, read_nothing
 from nejax.models.sae import SAE, GatedSAE
 from nejax.models.sae_files import load_sae, site_in_model
 from nejax.models.sites import Site
@@ -40,10 +40,40 @@ class LatentsModel(nnx.Module):
     ) -> tuple[None, Any]:
         """Run the model as far as the site, and the SAE on what is there.
 
+        Args:
+            tokens: the sequences.
+            reader: see `nejax.models.reading`.
+            editor: called with the language model's residual streams too.
+
         Returns:
             No logits, and the reader's result with a leading axis of one layer.
         """
-        _, views = self.model(tokens, reader=lambda view: {name: getattr(view, name) for name in self._needed})
+        _, views = self.model(tokens, reader=self._around_site, editor=_outside(editor))
+        return None, self._read(views, reader, editor)
+
+    def read_branches(
+        self, tokens: Int[Array, "batch seq"], branches: Branches, *, reader: Reader, editor: Editor = edit_nothing
+    ) -> Any:
+        """Other continuations of sequences, as far as the site; see `nejax.models.gpt2.GPT2.read_branches`.
+
+        Args:
+            tokens: the sequences.
+            branches: see `nejax.models.reading`.
+            reader: of the branches' tokens.
+            editor: called with the language model's residual streams too.
+        """
+        views = self.model.read_branches(tokens, branches, reader=self._around_site, editor=_outside(editor))
+        return self._read(views, reader, editor)
+
+    def embed(self, tokens: Int[Array, "batch seq"], position: Int[Array, "..."]) -> Float[Array, "batch seq d_model"]:
+        """The language model's residual stream before its first layer."""
+        return self.model.embed(tokens, position)
+
+    def _around_site(self, view: LayerView) -> dict[str, Array]:
+        return {name: getattr(view, name) for name in self._needed}
+
+    def _read(self, views: dict[str, Array], reader: Reader, editor: Editor) -> Any:
+        """What a reader says of the SAE at the site."""
         here = {name: value[-1] for name, value in views.items()}
         x, layer = here[self.site.name].astype(jnp.float32), jnp.int32(0)
         if self.centred:
@@ -55,7 +85,7 @@ class LatentsModel(nnx.Module):
         output = editor("mlp_output", undo(self.sae.decode(latents)), layer)
         stream = {name: here[name] for name in ("resid_pre", "resid_mid", "resid_post")}
         view = LayerView(layer=layer, mlp_input=read, pre_activation=h, activation=latents, mlp_output=output, **stream)
-        return None, jax.tree.map(lambda reading: reading[None], reader(view))
+        return jax.tree.map(lambda reading: reading[None], reader(view))
 
     @property
     def _needed(self) -> set[str]:
@@ -70,6 +100,15 @@ class LatentsModel(nnx.Module):
         sae = self.sae
         bias = sae.b_gate[...] if isinstance(sae, GatedSAE) else sae.b_enc[...]
         return (bias - sae.b_dec[...] @ sae.W_enc[...] if sae.apply_b_dec_to_input else bias)[None]
+
+
+def _outside(editor: Editor) -> Editor:
+    """An editor for the language model of an SAE: MLP inputs, activations and outputs are the SAE's alone."""
+
+    def edit(name: str, value: Array, layer: Array) -> Array:
+        return editor(name, value, layer) if name.startswith("resid_") else value
+
+    return edit
 
 
 def load_latents(loaded: LoadedModel, sae: str, *, input_weights: str = "native") -> LoadedModel:

@@ -1,7 +1,9 @@
 """What a model offers the rest of the library: a look at every layer from inside one forward pass.
 
 A model is anything with `input_weights()` of shape `[n_layers, d_model, d_mlp]`, `input_bias()` of shape
-`[n_layers, d_mlp]`, and a call that takes tokens, a reader and an editor.
+`[n_layers, d_mlp]`, and a call that takes tokens, a reader and an editor. For token importance it also has
+`read_branches`, which takes tokens, `Branches`, a reader and an editor, and `embed`, from tokens and their positions to
+the residual stream before the first layer.
 
 A *reader* is a pure function of one layer's `LayerView`. It runs inside the `lax.scan` over the layers, so what it
 returns should be small; the results come back stacked over the layers. XLA drops what a reader ignores.
@@ -9,12 +11,16 @@ returns should be small; the results come back stacked over the layers. XLA drop
 An *editor* is a pure function `(name, value, layer) -> value`, called with each named value of `LayerView` as soon as
 it is computed; what it returns (same shape and dtype) is what the model goes on with. This is how a neuron is silenced
 or a sparse autoencoder spliced in.
+
+*Branches* are other continuations of sequences: what would follow if from some position on the tokens were others. They
+cost only the tokens that they have themselves, since attention is causal: what comes before is the sequence's.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Float, Int
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 
 class LayerView(NamedTuple):
@@ -36,6 +42,27 @@ class LayerView(NamedTuple):
     """What the MLP adds to the residual stream."""
     resid_post: Float[Array, "batch seq d_model"]
     """The residual stream as it leaves the layer."""
+
+
+class Branches(NamedTuple):
+    """Tokens that continue sequences in another way, in blocks; the branches of a block are of one sequence."""
+
+    sequence: Int[Array, " blocks"]
+    """Which of the sequences each block's branches leave."""
+    tokens: Int[Array, "blocks rows"]
+    position: Int[Array, "blocks rows"]
+    """Of each token; of one branch, all different. Positions need not follow each other in the block."""
+    start: Int[Array, "blocks rows"]
+    """The position at which the token's branch leaves the sequence, which names the branch in its block: no other
+    begins there. Rows that fill a block up are a branch of their own."""
+
+    def sees(self, seq: int) -> Bool[Array, "blocks rows seq_and_rows"]:
+        """What each token looks at: the sequence's tokens before its branch, then those of its branch, up to itself."""
+        of_sequence = jnp.arange(seq) < self.start[:, :, None]
+        together = self.start[:, :, None] == self.start[:, None, :]
+        return jnp.concatenate(
+            [of_sequence, together & (self.position[:, None, :] <= self.position[:, :, None])], axis=2
+        )
 
 
 Reader = Callable[[LayerView], Any]

@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from nejax.errors import UserError
 from nejax.neuron.clusters import feature_similarity
+from nejax.neuron.embeddings import unit_embeddings
 
 
 class Assignment(NamedTuple):
@@ -25,7 +26,7 @@ def assign(
     x: Float[Array, "m d"],
     w: Float[Array, " d"],
     directions: Float[Array, "k d"],
-    min_similarity: ArrayLike | Float[Array, " k"] = 0.5,
+    min_similarity: ArrayLike = 0.5,
 ) -> Assignment:
     """Tell which feature of a neuron each input excites.
 
@@ -38,7 +39,7 @@ def assign(
     Args:
         x: `[m, d_model]` inputs of the neuron's layer.
         w: `[d_model]` the neuron's input weights.
-        directions: `[k, d_model]` unit directions, see `nejax.neuron.clusters.feature_directions`; zero rows are masked.
+        directions: `[k, d_model]` unit directions, see `feature_directions`; zero rows are masked.
         min_similarity: `[]` or `[k]` the least cosine, see `least_similarity`.
 
     Returns:
@@ -50,7 +51,7 @@ def assign(
     _require_shapes(jnp.shape(x), jnp.shape(w), jnp.shape(directions), jnp.shape(min_similarity))
     similarity = feature_similarity(x, w, directions)
     is_there = jnp.any(directions != 0, axis=1)
-    excites = jnp.any((x != 0) & (w != 0), axis=1)
+    excites = jnp.any(unit_embeddings(x, w) != 0, axis=1)
     if directions.shape[0] == 0:
         return Assignment(jnp.full(len(x), -1, jnp.int32), jnp.full(len(x), jnp.nan, similarity.dtype))
     reached = is_there & (similarity >= jnp.asarray(min_similarity)) & excites[:, None]
@@ -95,5 +96,5 @@ def _require_shapes(x: tuple, w: tuple, directions: tuple, minimum: tuple) -> No
         )
     if minimum not in ((), directions[:1]):
         raise UserError(
-            f"min_similarity has shape {minimum}; expected one number, or one for each of the {directions[0]} directions"
+            f"min_similarity has shape {minimum}; expected one number, or one for each of {directions[0]} directions"
         )

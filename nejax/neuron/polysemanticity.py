@@ -138,14 +138,22 @@ def _scaled_and_inverse_norms(
 ) -> tuple[Float[Array, "b d"], Float[Array, "d n"], Float[Array, "b n"]]:
     """Inputs and weights with largest entries of 1, and `1 / |x_i * w_j|` of these (0 for zero)."""
     dtype = jnp.promote_types(jnp.result_type(x, w_in), jnp.float32)
-    x, w_in = _scaled(x.astype(dtype), axis=1), _scaled(w_in.astype(dtype), axis=0)
-    squares = jnp.matmul(x * x, w_in * w_in, precision=lax.Precision.HIGHEST)
-    zero = squares < jnp.finfo(dtype).tiny  # a NaN is not zero and goes through
-    return x, w_in, jnp.where(zero, 0, 1 / jnp.sqrt(jnp.where(zero, 1, squares)))
+    x, w_in = scaled(x.astype(dtype), axis=1), scaled(w_in.astype(dtype), axis=0)
+    return x, w_in, inverse_norms(x * x, w_in * w_in)
 
 
-def _scaled(values: Float[Array, "rows columns"], axis: int) -> Float[Array, "rows columns"]:
-    """Divide by the largest absolute value along an axis; no gradient goes through that scale."""
+def inverse_norms(x_squared: Float[Array, "b d"], w_squared: Float[Array, "d n"]) -> Float[Array, "b n"]:
+    """`1 / |x_i * w_j|` from the squares of scaled inputs and weights (see `scaled`); 0 for a zero embedding."""
+    squares = jnp.matmul(x_squared, w_squared, precision=lax.Precision.HIGHEST)
+    zero = squares < jnp.finfo(squares.dtype).tiny  # a NaN is not zero and goes through
+    return jnp.where(zero, 0, 1 / jnp.sqrt(jnp.where(zero, 1, squares)))
+
+
+def scaled(values: Float[Array, "rows columns"], axis: int) -> Float[Array, "rows columns"]:
+    """Divide by the largest absolute value along an axis; no gradient goes through that scale.
+
+    Directions stay what they are, and squares of what comes out neither over- nor underflow.
+    """
     largest = lax.stop_gradient(jnp.max(jnp.abs(values), axis=axis, keepdims=True))
     return values / jnp.where(largest < jnp.finfo(values.dtype).tiny, 1, largest)
 

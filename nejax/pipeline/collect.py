@@ -4,9 +4,6 @@ For all neurons of all layers at once: the best K examples, how often the neuron
 activation. Everything is reduced inside the layers' scan, so that no activation outlives its layer.
 """
 
-import shutil
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -25,10 +22,10 @@ from nejax.models.reading import LayerView
 from nejax.neuron.activation_summary import ActivationSummary, summarize_activations
 from nejax.neuron.moments import Moments, merge_moments, no_moments
 from nejax.neuron.top_examples import TopExamples, empty_top_examples, update_top_examples
+from nejax.pipeline.checkpoints import Checkpoints
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
-from nejax.pipeline.processes import as_first_says
-from nejax.pipeline.stores import Store, read_store, write_store
+from nejax.pipeline.stores import Store
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Tokens, lengths and numbers of some sequences, see `batches`."""
@@ -165,19 +162,19 @@ def collect(
     graph, state = nnx.split(model)
     state, batch_size = place(state), up_to_devices(batch_size)
     settings = place((np.asarray(special, np.int32), np.int32(first_position)))
-    saved = _Checkpoints(checkpoints, checkpoint_seconds)
-    done, before = saved.latest() or (0, empty_collection(n_layers, d_mlp, keep))
-    carry = _spread(before), place(np.ones(n_layers, bool))
+    saved = Checkpoints(checkpoints, checkpoint_seconds)
+    done, before = saved.latest() or (0, to_store(empty_collection(n_layers, d_mlp, keep)))
+    carry = _spread(from_store(before)), place(np.ones(n_layers, bool))
     with jax.transfer_guard("disallow"):  # nothing moves between host and device but what is said to
         for i, batch in enumerate(batches(sequences(done), batch_size, done), start=1):
             carry = _step(carry, state, place(batch, AXIS), *settings, graph=graph)
             done += int((batch[1] > 0).sum())
             if i % CHECK_EVERY == 0:  # a look waits for the device
-                _refuse_non_finite(fetch(carry[1]))
+                refuse_non_finite(fetch(carry[1]))
                 if saved.due():
-                    saved.save(done, _whole(carry[0], d_mlp))
+                    saved.save(done, to_store(_whole(carry[0], d_mlp)))
             progress(int(batch[1].sum()))
-        _refuse_non_finite(fetch(carry[1]))
+        refuse_non_finite(fetch(carry[1]))
         return _whole(carry[0], d_mlp)
 
 
@@ -250,46 +247,18 @@ def _add(
     )
 
 
-def _refuse_non_finite(finite: np.ndarray) -> None:
+def refuse_non_finite(finite: np.ndarray) -> None:
+    """Stop where activations are not finite.
+
+    Args:
+        finite: [n_layers] bool, which layers' activations are.
+
+    Raises:
+        UserError: names the other layers.
+    """
     if not finite.all():
         layers = ", ".join(map(str, np.flatnonzero(~finite)))
         raise UserError(
             f"activations that are not finite (NaN or infinite) in layer(s) {layers}; check the model's weights, or "
             "use --precision=float32"
         )
-
-
-class _Checkpoints:
-    """The state of an unfinished collection on disk, by how many sequences it has seen. Without a folder: none."""
-
-    def __init__(self, folder: Path | None, seconds: float):
-        self.folder, self.seconds, self.saved_at = folder, seconds, time.monotonic()
-
-    def latest(self) -> tuple[int, Collection] | None:
-        """Sequences behind the latest checkpoint that is whole, and their state. A damaged one is named."""
-        for path in reversed(self._all()):
-            try:
-                store = read_store(path)
-            except ValueError as error:
-                print(f"the checkpoint {path} is damaged ({error}); going on from the one before", file=sys.stderr)
-            else:
-                return int(path.name), from_store(store)
-        return None
-
-    def due(self) -> bool:
-        """Whether it is time for another; the first process says so for all."""
-        late = self.folder is not None and time.monotonic() - self.saved_at >= self.seconds
-        return bool(as_first_says(late))
-
-    def save(self, n_sequences: int, collection: Collection) -> None:
-        """Write a checkpoint, and keep the one before it."""
-        assert self.folder
-        path = self.folder / f"{n_sequences:012d}"
-        write_store(path, to_store(collection))
-        for old in self._all()[:-2]:
-            shutil.rmtree(old, ignore_errors=True)
-        self.saved_at = time.monotonic()
-
-    def _all(self) -> list[Path]:
-        there = self.folder.iterdir() if self.folder and self.folder.is_dir() else ()
-        return sorted(path for path in there if path.name.isdigit())

@@ -14,7 +14,8 @@ import pytest
 from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, all_sequences
 
 import nejax
-from nejax.atlas.atlas import Atlas, Neuron, open_atlas
+from nejax.atlas.atlas import Atlas, open_atlas
+from nejax.atlas.neuron import Neuron
 from nejax.errors import UserError
 from nejax.models.gpt2 import GPT2
 from nejax.pipeline import stages

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, all_sequences
 
-from nejax.atlas.atlas import Atlas, Neuron
+from nejax.atlas.atlas import Atlas
+from nejax.atlas.neuron import Neuron
 from nejax.models.gpt2 import GPT2
 from nejax.pipeline.collect import peakable
 from nejax.pipeline.histogram import N_BINS, sample_sequences

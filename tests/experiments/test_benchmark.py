@@ -1,5 +1,6 @@
 """The benchmark with small settings: every contender and every figure is there, and they fit together."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -86,3 +87,44 @@ def test_sae(tmp_path: Path):
     assert [f["architecture"] for f in figures] == ["topk", "topk", "gated", "gated"]
     assert all(0 < f["fastest_ms"] <= f["ms"] <= f["slowest_ms"] for f in figures)
     assert done.stdout.count("with the neuron-embedding loss") == 2
+
+
+SIMILAR = ["similar", "--similar_dimensions=16", "--similar_k=5", "--similar_queries=150", "--repeats=2", "--run=out"]
+
+
+@pytest.mark.slow
+def test_similar(tmp_path: Path):
+    """The peer has its own test: numba compiles for minutes."""
+    done = benchmark(*SIMILAR, "--similar_sizes=300,1000", "--similar_peer_most=0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "out" / "similar.json").read_text())["figures"]
+    assert [f["by"] for f in figures] == ["nejax, exact", "nejax, approximate", "the products alone"] * 2
+    assert [f["n_features"] for f in figures] == [300] * 3 + [1000] * 3
+    assert all(0 < f["fastest"] <= f["seconds"] <= f["slowest"] and f["peak_mib"] > 0 for f in figures)
+    for f in figures:
+        assert f["n_queries"] == 150 and f["scaled"]
+        assert f["seconds_for_all"] == pytest.approx(f["seconds"] * f["n_features"] / 150)
+        assert f["gflops"] == pytest.approx(2 * 150 * f["n_features"] * 16 / f["seconds"] / 1e9)
+    assert [f["recall"] for f in figures if f["by"] == "nejax, exact"] == [1, 1]
+    assert all(f["recall"] >= 0.95 for f in figures if f["by"] == "nejax, approximate")
+    assert done.stdout.count(" scaled") == 6 + 2  # the heads of the tables say so too
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["similar.json", "similar.txt"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("pynndescent") is None, reason="needs PyNNDescent, of the extra benchmark")
+def test_similar_beside_its_peer(tmp_path: Path):
+    done = benchmark(*SIMILAR, "--similar_sizes=1000", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    peer = json.loads((tmp_path / "out" / "similar.json").read_text())["figures"][-1]
+    assert peer["by"] == "PyNNDescent" and peer["n_queries"] == peer["n_features"] == 1000 and not peer["scaled"]
+    assert peer["seconds_for_all"] == peer["seconds"] > 0 and peer["gflops"] is None
+    assert 0.9 < peer["recall"] <= 1  # 0.99 here; an approximate method
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--similar_sizes=300,many", "--similar_sizes=99", "--similar_recall=1"])
+def test_similar_settings_that_make_no_sense(flag, tmp_path: Path):
+    done = benchmark("similar", flag, "--run=out", cwd=tmp_path)
+    assert done.returncode == 2 and flag.split("=")[0] in done.stderr and "expected" in done.stderr
+    assert "Traceback" not in done.stderr

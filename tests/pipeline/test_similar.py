@@ -1,10 +1,13 @@
 """The nearest features of other neurons, against all pairs in float64; ties, blocks, and inputs at the edges."""
 
+import functools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,7 +39,7 @@ def brute_force(inputs: np.ndarray, neuron: np.ndarray, k: int, threshold: float
 
 def signs(n: int, seed: int) -> np.ndarray:
     """Rows of 1 and -1: their cosines are multiples of 1/8 exactly, so a great many are equal."""
-    return np.random.default_rng(seed).choice(np.float32([-1, 1]), (n, D))
+    return np.random.default_rng(seed).choice(np.array([-1, 1], np.float32), (n, D))
 
 
 def assert_same(found: Similar, expected: Similar) -> None:
@@ -142,7 +145,7 @@ def test_inputs_of_zeros_have_no_direction():
 
 
 def test_inputs_whose_squares_overflow_or_vanish():
-    inputs = np.float32([[1, 1], [3e38, 3e38], [1e-37, 1e-37], [-3e38, 3e38]])
+    inputs = np.array([[1, 1], [3e38, 3e38], [1e-37, 1e-37], [-3e38, 3e38]], np.float32)
     found = similar_features(inputs, np.arange(4), k=3, threshold=0.9)
     assert found.feature.tolist() == [[1, 2, -1], [0, 2, -1], [0, 1, -1], [-1, -1, -1]]
 
@@ -153,6 +156,115 @@ def test_inputs_that_are_not_finite_are_refused(value):
     inputs[3, 2] = value
     with pytest.raises(UserError, match="the inputs of features are not all finite"):
         similar_features(inputs, np.arange(5), k=2, threshold=0.0)
+
+
+def best_of_bins(operand: jax.Array, k: int, *, recall_target: float) -> tuple[jax.Array, jax.Array]:
+    """What an accelerator does (arXiv 2206.14286): the best of each bin is kept, and of those the best `k`.
+
+    One of the best `k` is lost if a better one is in its bin: of `(k - 1) / (1 - recall)` bins, with the probability
+    `1 - recall` at most.
+    """
+    n_bins = max(k, min(operand.shape[1], int(np.ceil((k - 1) / (1 - recall_target)))))
+    missing = -operand.shape[1] % n_bins
+    bins = jnp.pad(operand, ((0, 0), (0, missing)), constant_values=-jnp.inf).reshape(len(operand), -1, n_bins)
+    found, at = jax.lax.top_k(bins.max(axis=1), k)
+    row_in_bin = jnp.take_along_axis(bins.argmax(axis=1), at, axis=1)
+    return found, jnp.minimum(row_in_bin * n_bins + at, operand.shape[1] - 1)
+
+
+@pytest.fixture(params=["as it is here", "as on an accelerator"])
+def approximate(request, monkeypatch):
+    """How `approx_max_k` works: on CPU it sorts everything, and misses nothing."""
+    similar._merge_on.cache_clear()
+    if request.param == "as on an accelerator":
+        monkeypatch.setattr(jax.lax, "approx_max_k", best_of_bins)
+    yield request.param
+    similar._merge_on.cache_clear()
+
+
+@pytest.mark.parametrize("recall", [0.5, 0.8, 0.95])
+def test_recall_below_one(recall, approximate, blocks):
+    """As many of the true neighbours are found as were asked for, and nothing that is found is wrong."""
+    rng = np.random.default_rng(7)
+    inputs, neuron = rng.normal(size=(700, D)).astype(np.float32), np.arange(700) // 3
+    found = similar_features(inputs, neuron, k=20, threshold=0.4, recall=recall)
+    expected = brute_force(inputs, neuron, 20, 0.4)
+    n_true = (expected.feature >= 0).sum()
+    n_found = sum(
+        len(set(listed[listed >= 0]) & set(true[true >= 0]))
+        for listed, true in zip(found.feature, expected.feature, strict=True)
+    )
+    assert n_true > 5000
+    if approximate == "as on an accelerator":
+        assert n_found >= recall * n_true
+        assert n_found < n_true or recall > 0.9  # a small block has a bin for each of its features
+    else:
+        assert n_found == n_true
+    assert_pairs_are_right(found, inputs, neuron, 0.4)
+
+
+def assert_pairs_are_right(found: Similar, inputs: np.ndarray, neuron: np.ndarray, threshold: float) -> None:
+    """Each a feature of another neuron, listed once, with its own similarity, above the threshold, best first."""
+    cosine = brute_force(inputs, neuron, len(inputs), -2.0)
+    for feature, (listed, similarity) in enumerate(zip(*found, strict=True)):
+        there = listed >= 0
+        assert there[: there.sum()].all() and np.isnan(similarity[~there]).all() and (listed[~there] == -1).all()
+        listed, similarity = listed[there], similarity[there]
+        assert len(set(listed)) == len(listed) and (neuron[listed] != neuron[feature]).all()
+        of_other = dict(zip(cosine.feature[feature], cosine.similarity[feature], strict=True))
+        # float32 sums of 16 products
+        np.testing.assert_allclose(similarity, [of_other[other] for other in listed], rtol=1e-6)
+        assert (similarity > threshold).all() and (np.diff(similarity) <= 0).all()
+
+
+def test_recall_below_one_with_ties_and_little_to_find(approximate):
+    """Of equally similar ones that are found the lower id comes first; nothing is made up where there is nothing."""
+    inputs, neuron = signs(300, 8), np.arange(300) // 4
+    found = similar_features(inputs, neuron, k=20, threshold=0.4, recall=0.9)
+    assert_pairs_are_right(found, inputs, neuron, 0.4)
+    same = found.similarity[:, :-1] == found.similarity[:, 1:]
+    assert same.sum() > 100 and (found.feature[:, :-1][same] < found.feature[:, 1:][same]).all()
+    few = similar_features(signs(6, 5), np.array([0, 0, 1, 2, 2, 2]), k=50, threshold=-2.0, recall=0.9)
+    assert_pairs_are_right(few, signs(6, 5), np.array([0, 0, 1, 2, 2, 2]), -2.0)
+
+
+def test_the_recall_that_is_asked_for_is_the_one_that_is_sought(monkeypatch):
+    asked: list[float] = []
+
+    def approx_max_k(operand: jax.Array, k: int, *, recall_target: float) -> tuple[jax.Array, jax.Array]:
+        asked.append(recall_target)
+        return best_of_bins(operand, k, recall_target=recall_target)
+
+    similar._merge_on.cache_clear()
+    monkeypatch.setattr(jax.lax, "approx_max_k", approx_max_k)
+    search = functools.partial(similar_features, signs(40, 9), np.arange(40), k=3, threshold=0.0)
+    for recall in (0.7, 1.0, 0.9):
+        search(recall=recall)
+    similar._merge_on.cache_clear()
+    assert asked == [0.7, 0.9]
+
+
+@pytest.mark.parametrize("recall", [0.0, -0.5, 1.01, np.nan])
+def test_a_recall_that_is_no_share_is_refused(recall):
+    with pytest.raises(UserError, match="expected a share above 0, at most 1"):
+        similar_features(signs(5, 6), np.arange(5), k=2, threshold=0.0, recall=recall)
+
+
+def test_queries_are_rows_of_the_whole(blocks):
+    """In any order, some twice; what is counted is what is compared."""
+    inputs, neuron = signs(333, 10), np.arange(333) // 2
+    whole = similar_features(inputs, neuron, k=K, threshold=0.2)
+    for queries in (np.array([332, 0, 7, 7, 150]), np.arange(100, 290), np.array([], int)):
+        done: list[int] = []
+        found = similar_features(inputs, neuron, k=K, threshold=0.2, queries=queries, progress=done.append)
+        assert_same(found, Similar(*(values[queries] for values in whole)))
+        assert sum(done) == len(queries) * 333
+
+
+@pytest.mark.parametrize("queries", [[5], [-1, 2]])
+def test_queries_that_are_no_features_are_refused(queries):
+    with pytest.raises(UserError, match="expected ids of features, 0 to 4"):
+        similar_features(signs(5, 6), np.arange(5), k=2, threshold=0.0, queries=np.array(queries))
 
 
 @pytest.mark.slow

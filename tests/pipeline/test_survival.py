@@ -41,12 +41,12 @@ def damage(store: Path) -> None:
 
 DIE_AFTER_A_CHECKPOINT = """
 import os, signal, sys
-from nejax.pipeline.collect import _Checkpoints
-real = _Checkpoints.save
+from nejax.pipeline.checkpoints import Checkpoints
+real = Checkpoints.save
 def save(*arguments):
     real(*arguments)
     if "--process=" + os.environ["DIES"] in sys.argv: os.kill(os.getpid(), signal.SIGKILL)
-_Checkpoints.save = save
+Checkpoints.save = save
 """
 
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster
 from small_run import DEAD_LAYER, DEAD_NEURON
 
-from nejax.atlas.atlas import Atlas, Neuron
+from nejax.atlas.atlas import Atlas
 from nejax.atlas.explorer.columns import COLUMNS
 from nejax.atlas.explorer.openapi import describe
 from nejax.atlas.explorer.shards import BLOCK, PAGE, NoShard, Shards, to_json
 from nejax.atlas.files import AtlasFiles
+from nejax.atlas.neuron import Neuron
 from nejax.errors import UserError
 from nejax.pipeline.stages import Run
 

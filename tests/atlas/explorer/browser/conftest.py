@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sites import ROOT, Site, exported, served
 
-from nejax.atlas.atlas import Atlas, Neuron, open_atlas
+from nejax.atlas.atlas import Atlas, open_atlas
+from nejax.atlas.neuron import Neuron
 from nejax.errors import UserError
 
 if TYPE_CHECKING:

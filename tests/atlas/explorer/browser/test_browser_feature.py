@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from watched import Watched
 
-from nejax.atlas.atlas import Atlas, Neuron
+from nejax.atlas.atlas import Atlas
+from nejax.atlas.neuron import Neuron
 
 
 def address(neuron: Neuron, feature: int = 0, query: str = "") -> str:

@@ -7,7 +7,8 @@ from playwright.sync_api import Browser, expect
 from sites import Site
 from watched import Watched, new_context
 
-from nejax.atlas.atlas import Atlas, Neuron
+from nejax.atlas.atlas import Atlas
+from nejax.atlas.neuron import Neuron
 
 UNNAMED = """() => [...document.querySelectorAll("a, button, input, select, textarea, [tabindex='0'], [role=slider]")]
   .filter((e) => e.checkVisibility() && !e.closest("[aria-hidden=true]"))

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from watched import Watched
 
-from nejax.atlas.atlas import Atlas, Neuron
+from nejax.atlas.atlas import Atlas
+from nejax.atlas.neuron import Neuron
 from nejax.neuron.average_linkage import average_linkage, cut
 
 CUT = """([root, cases]) => import(`${root}js/linkage.js`).then(({ cut }) =>

@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import expect
 from watched import Watched
 
-from nejax.atlas.atlas import Atlas, Neuron
+from nejax.atlas.atlas import Atlas
+from nejax.atlas.neuron import Neuron
 
 
 def test_model_tells_of_the_run(watched: Watched, explored: Atlas):

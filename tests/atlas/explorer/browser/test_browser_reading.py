@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from watched import Watched
 
-from nejax.atlas.atlas import Atlas, Neuron
+from nejax.atlas.atlas import Atlas
+from nejax.atlas.neuron import Neuron
 from nejax.atlas.search import LONGEST_QUERY, words
 
 FIND = """([root, query, offset]) => Promise.all([import(`${root}js/find.js`), import(`${root}js/data.js`)])

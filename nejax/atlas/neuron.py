@@ -1,0 +1,131 @@
+"""One neuron of an atlas: its measures, and its features and examples, read when they are asked for."""
+
+import dataclasses
+import math
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nejax.atlas.entries import Bands, Example, Feature, Histogram, counted
+from nejax.neuron.average_linkage import Linkage, cut
+from nejax.pipeline.features import largest_first
+
+_SHOWN_FEATURES = 8
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Neuron:
+    """One neuron: its measures, and what it answers to. Measures with nothing behind them are NaN."""
+
+    layer: int
+    index: int
+    """In its layer."""
+    n_examples: int
+    """0: the neuron is dead, it never fires in this corpus."""
+    n_features: int
+    max_activation: float
+    """Over the corpus, also where the neuron is dead."""
+    lowest_activation: float
+    """Among the tokens of its histogram."""
+    firing_rate: float
+    """Share of the corpus's tokens at which the activation is above 0."""
+    mean: float
+    """Of the activation over the corpus."""
+    variance: float
+    """Of the activation over the corpus."""
+    skewness: float
+    """Of the activation over the corpus."""
+    kurtosis: float
+    """Of the activation over the corpus; 3 for a normal distribution."""
+    max_distance: float
+    """The largest cosine distance of all pairs of examples."""
+    mean_distance: float
+    """Mean cosine distance of all pairs of examples: how polysemantic the neuron is."""
+    intra_cluster_distance: float
+    """Mean over all pairs in the same feature."""
+    inter_cluster_distance: float
+    """Mean over all pairs in different features."""
+    silhouette: float
+    """Mean silhouette of the examples: near 1, features are far apart; NaN where that is not defined."""
+    coordinates_share: float
+    """Of the variance of its embeddings at length 1, the part that the examples' coordinates show."""
+    corpus_mean_distance: float
+    """Mean cosine distance over all pairs of the census's tokens at which it fires; NaN without a census."""
+    coverage: float
+    """Share of its positive activation in the census that its features explain; NaN without a census."""
+    height: float
+    """Distance at which the examples were cut into features; NaN after k-means or spectral clustering."""
+    n_merges: int
+    """How many of the linkage's merges are real."""
+    first_example: int
+    """Id of its strongest example in the atlas's tables."""
+    first_feature: int
+    """Id of its largest feature in the atlas's tables."""
+    _atlas: Any
+    """The open atlas that it is of."""
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """Strongest first."""
+        return self._atlas._examples(self)
+
+    @cached_property
+    def features(self) -> list[Feature]:
+        """Largest first."""
+        return self._atlas._features(self)
+
+    @cached_property
+    def histogram(self) -> Histogram:
+        """How its activation is spread over a sample of the corpus."""
+        return self._atlas._histogram(self)
+
+    @cached_property
+    def bands(self) -> Bands:
+        """How far apart its embeddings are in each band of activation, over the census.
+
+        Raises:
+            UserError: the atlas was built without a census.
+        """
+        return self._atlas._bands(self)
+
+    @cached_property
+    def linkage(self) -> Linkage:
+        """The dendrogram of its examples, for `nejax.cut`: leaf `i` is example `i`, later leaves are masked."""
+        return self._atlas._linkage(self)
+
+    def cut(self, height: float) -> np.ndarray:
+        """The features that another height would give.
+
+        Args:
+            height: cosine distance up to which clusters merge. `self.height` gives the feature of each example, if the
+                atlas was made by average linkage.
+
+        Returns:
+            [n_examples] int32 labels: 0 is the largest cluster, ties to the one with the strongest example.
+        """
+        return np.asarray(largest_first(cut(self.linkage, height)))[: self.n_examples]
+
+    def __str__(self) -> str:
+        name = f"Layer {self.layer}, neuron {self.index}"
+        if not self.n_examples:
+            return f"{name}: dead, it never fires in this corpus"
+        lines = [
+            f"{name}: {counted(self.n_examples, 'example')} in {counted(self.n_features, 'feature')}",
+            f"  mean distance {_shown(self.mean_distance)} ({_shown(self.intra_cluster_distance)} within features, "
+            f"{_shown(self.inter_cluster_distance)} between); fires at {self.firing_rate:.2%} of tokens, "
+            f"at most {self.max_activation:.3g}",
+            *map(str, self.features[:_SHOWN_FEATURES]),
+        ]
+        more = self.n_features - _SHOWN_FEATURES
+        return "\n".join(lines + ([f"      and {counted(more, 'more feature')}"] if more > 0 else []))
+
+    def __repr__(self) -> str:
+        return (
+            f"Neuron(layer={self.layer}, index={self.index}, n_examples={self.n_examples}, "
+            f"n_features={self.n_features}, mean_distance={self.mean_distance:.3f})"
+        )
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

@@ -1,0 +1,33 @@
+"""How important each token before a peak is for the activation there."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+ROUNDING = 1e-6
+"""A change of an activation by less than this part of it is rounding."""
+
+
+@jax.jit
+def token_importance(
+    activation: Float[Array, "..."], without: Float[Array, "... n_offsets"]
+) -> Float[Array, "... n_offsets"]:
+    """How much of the activation at a peak is lost with each token, as a part of what is lost with the peak's own.
+
+    `importance_o = clip((a - a_o) / (a - a_0), 0, 1)`, where `a` is the activation at the peak and `a_o` what is
+    left there when the token `o` positions before it is taken away; `a_0` when the peak's own token is. A token
+    whose loss raises the activation has importance 0.
+    Source: Foote 2024, arXiv 2411.08166, token importance.
+
+    Args:
+        activation: `[...]` at the peaks.
+        without: `[..., n_offsets]` what is left of it without the token at the peak, one before it, two before it, ...;
+            NaN where there is no such token.
+
+    Returns:
+        `[..., n_offsets]` between 0 and 1. NaN where there is no such token, and everywhere for a peak whose activation
+        does not fall by more than rounding without its own token: there is nothing to divide by.
+    """
+    lost = activation[..., None] - without
+    own = lost[..., :1]
+    return jnp.where(own > ROUNDING * jnp.abs(activation[..., None]), jnp.clip(lost / own, 0, 1), jnp.nan)

@@ -1,0 +1,196 @@
+"""The census of whole tiny runs: it fits the other stages, is resumed, and samples."""
+
+import dataclasses
+import random
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_gpt2 import D_MLP, N_LAYERS, random_model
+
+from nejax.models.tokens import train_tokenizer
+from nejax.models.weights import save_gpt2
+from nejax.neuron.assignment import assign, least_similarity
+from nejax.neuron.embeddings import unit_embeddings
+from nejax.pipeline import census as census_module
+from nejax.pipeline.census import CENSUS_PARTIAL, census_stage
+from nejax.pipeline.census_tiles import N_BANDS
+from nejax.pipeline.checkpoints import Checkpoints
+from nejax.pipeline.features import HEIGHT_QUANTILE, calibrated_height
+from nejax.pipeline.settings import Settings
+from nejax.pipeline.stages import Run
+from nejax.pipeline.stores import Store
+
+DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]
+WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> Settings:
+    folder = tmp_path_factory.mktemp("sources")
+    tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
+    save_gpt2(random_model(300, 32, DEAD), folder / "model", tokenizer)
+    text = "\n\n".join(" ".join(random.Random(i).choices(WORDS, k=90)) for i in range(10))
+    (folder / "text.txt").write_text(text)
+    return Settings(
+        model=str(folder / "model"),
+        corpus=str(folder / "text.txt"),
+        seq_len=24,
+        keep=16,
+        examples=10,
+        min_fraction=0.2,
+        census=True,
+        similar=0,
+    )
+
+
+def a_run(folder: Path, settings: Settings, **options: object) -> Run:
+    return Run(folder, settings, quiet=True, batch_size=4, **options)
+
+
+@pytest.fixture(scope="module")
+def run(settings, tmp_path_factory) -> Run:
+    run = a_run(tmp_path_factory.mktemp("finished") / "run", settings)
+    census_stage(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def store(run) -> Store:
+    return census_stage(run)
+
+
+def assert_identical(a: Store, b: Store) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert (a[name].dtype, a[name].tobytes()) == (b[name].dtype, b[name].tobytes()), name
+
+
+def test_the_store_fits_those_of_the_other_stages(run, store):
+    facts = run.directory.manifest["stages"]["census"]
+    collected, features = run.collect(), list(run.features())
+    n_features = sum(int((layer["central"] >= 0).sum()) for layer in features)
+    shapes = {name: np.shape(array) for name, array in store.items()}
+    assert shapes == {
+        "band_count": (N_LAYERS, D_MLP, N_BANDS),
+        "band_mean_distance": (N_LAYERS, D_MLP, N_BANDS),
+        "corpus_mean_distance": (N_LAYERS, D_MLP),
+        "neuron_coverage": (N_LAYERS, D_MLP),
+        "frequency": (n_features,),
+        "coverage": (n_features,),
+        "min_similarity": (n_features,),
+    }
+    assert facts["tokens"] == run.directory.manifest["stages"]["collect"]["peakable_tokens"]
+    assert facts["sequences"] == len(run.sizes[0])
+    # A token that fires is in one band; rounding may carry an activation of 1e-7 over 0.
+    assert np.abs(store["band_count"].sum(axis=2) - collected["n_fired"]).sum() <= 3
+    assert all(store["band_count"][neuron].sum() == 0 for neuron in DEAD)
+    alive = collected["n_fired"] > 1
+    assert np.isfinite(store["corpus_mean_distance"][alive]).all()
+    assert not (run.directory.path / CENSUS_PARTIAL).exists()
+
+
+def test_frequencies_are_at_least_those_of_the_stored_examples(run, store):
+    """Whatever example its own feature has, the census met it too."""
+    n_tokens, at = run.directory.manifest["stages"]["census"]["tokens"], 0
+    shared = run.inputs()
+    for layer, found in enumerate(run.features()):
+        inputs = run.directory.load(f"inputs-{layer:02d}")["inputs"]
+        at_directions = 0
+        for neuron in range(D_MLP):
+            k = int((found["central"][neuron] >= 0).sum())
+            there = shared["input_of"][layer][neuron] >= 0
+            x = inputs[shared["input_of"][layer][neuron][there]]
+            directions = found["directions"][at_directions : at_directions + k]
+            minimum = store["min_similarity"][at : at + k] + 1e-5
+            got = np.asarray(assign(x, run.input_weights[layer][:, neuron], directions, minimum).feature)
+            met = np.bincount(got[got >= 0], minlength=k)
+            assert (np.round(store["frequency"][at : at + k] * n_tokens) >= met).all()
+            at, at_directions = at + k, at_directions + k
+    assert at == len(store["frequency"]) > 100
+
+
+@pytest.mark.parametrize("clustering", ["average", "kmeans"])
+def test_minimums_and_what_becomes_of_the_examples(clustering, settings, run, tmp_path):
+    """Neuron by neuron, by the definitions. Without a height, it is the calibrated one."""
+    if clustering != "average":
+        run = a_run(tmp_path / "run", dataclasses.replace(settings, clustering=clustering))
+    store, shared, at = census_stage(run), run.inputs(), 0
+    own = no_feature = n_examples = 0
+    for layer, found in enumerate(run.features()):
+        inputs, at_directions = run.directory.load(f"inputs-{layer:02d}")["inputs"], 0
+        for neuron in range(D_MLP):
+            w = run.input_weights[layer][:, neuron]
+            k, label = int((found["central"][neuron] >= 0).sum()), found["label"][neuron]
+            there = label >= 0
+            x, label = inputs[shared["input_of"][layer][neuron][there]], label[there]
+            height = found["height"][neuron]
+            if clustering == "kmeans":
+                height = calibrated_height(jnp.asarray(shared["reference"][layer]), jnp.asarray(w), HEIGHT_QUANTILE)
+            u = np.asarray(unit_embeddings(jnp.asarray(x), jnp.asarray(w)), np.float64) if k else None
+            for feature in range(k):
+                mine = u[label == feature]
+                pairs = (mine @ mine.T)[np.triu_indices(len(mine), 1)]
+                wanted = least_similarity(float(height), float(pairs.mean()) if len(pairs) else 0.0, len(mine))
+                # cohesion is a mean of float32 cosines
+                np.testing.assert_allclose(store["min_similarity"][at + feature], wanted, rtol=1e-5)
+            directions = found["directions"][at_directions : at_directions + k]
+            got = np.asarray(assign(x, w, directions, store["min_similarity"][at : at + k]).feature)
+            own, no_feature, n_examples = own + (got == label).sum(), no_feature + (got < 0).sum(), n_examples + len(x)
+            at, at_directions = at + k, at_directions + k
+    facts = run.directory.manifest["stages"]["census"]
+    counts = facts["examples"]
+    assert counts["examples"] == n_examples and abs(counts["own"] - own) <= 1 >= abs(counts["none"] - no_feature)
+    assert counts["own"] + counts["nearer_to_another"] + counts["only_another"] + counts["none"] == n_examples
+    assert facts["reproduced"] == round(counts["own"] / n_examples, 4)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_census_that_was_killed_goes_on_to_the_same_bits(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(census_module, "CHECK_EVERY", 2)
+    whole = census_stage(a_run(tmp_path / "whole", settings))
+    save, seen = Checkpoints.save, []
+
+    def dying(self: Checkpoints, n_sequences: int, store: Store) -> None:
+        save(self, n_sequences, store)
+        if self.folder.parent.name == CENSUS_PARTIAL:
+            seen.append(n_sequences)
+            raise Killed
+
+    monkeypatch.setattr(Checkpoints, "save", dying)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            census_stage(a_run(tmp_path / "killed", settings, checkpoint_seconds=0.0))
+    monkeypatch.setattr(Checkpoints, "save", save)
+    assert seen == [8, 16] and len([*(tmp_path / "killed" / CENSUS_PARTIAL).iterdir()]) == 1
+    # One that asks for other sequences has nothing to do with it.
+    other = dataclasses.replace(settings, census_sequences=9)
+    shutil.copytree(tmp_path / "killed", tmp_path / "other")
+    expected = census_stage(a_run(tmp_path / "sample", other))
+    assert_identical(census_stage(a_run(tmp_path / "other", other)), expected)
+    assert_identical(census_stage(a_run(tmp_path / "killed", settings)), whole)
+    assert not (tmp_path / "killed" / CENSUS_PARTIAL).exists()
+
+
+def test_a_sample_is_drawn_with_the_seed_and_all_is_no_sample(run, store, settings, tmp_path):
+    n = len(run.sizes[0])
+    found = {}
+    for name, changes in {
+        "first": {"census_sequences": 9},
+        "again": {"census_sequences": 9},
+        "other": {"census_sequences": 9, "seed": 1},
+        "all": {"census_sequences": n + 5},
+    }.items():
+        one = a_run(tmp_path / name, dataclasses.replace(settings, **changes))
+        found[name] = census_stage(one)
+        facts = one.directory.manifest["stages"]["census"]
+        assert facts["sequences"] == min(n, changes["census_sequences"])
+        assert (facts["tokens"] < 0.6 * run.directory.manifest["stages"]["census"]["tokens"]) == (name != "all")
+    assert_identical(found["first"], found["again"])
+    assert_identical(found["all"], store)
+    assert not np.array_equal(found["first"]["band_count"], found["other"]["band_count"])

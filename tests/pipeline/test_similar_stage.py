@@ -1,0 +1,191 @@
+"""The stage that finds similar features, in runs of a model that has near-copies of two of its neurons."""
+
+import dataclasses
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.tokens import train_tokenizer
+from nejax.models.weights import save_gpt2
+from nejax.pipeline.finish import finish
+from nejax.pipeline.settings import Settings
+from nejax.pipeline.similar import SAME, similar
+from nejax.pipeline.stages import Run
+from nejax.pipeline.stores import Store
+
+WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of", "naïve", "東京"]
+N_LAYERS, D_MODEL, D_MLP = 3, 64, 12
+COPIES = [((0, 7), (1, 9)), ((0, 10), (0, 8))]
+"""Pairs of (layer, neuron): one that fires often, and its near-copy, once in the layer after it and once in its own."""
+
+
+def model_with_copies() -> GPT2:
+    """Nothing is added to the residual stream between the MLPs of layers 0 and 1, so they read the same."""
+    rng = np.random.default_rng(0)
+    config = GPT2Config(vocab_size=300, n_positions=32, d_model=D_MODEL, n_layers=N_LAYERS, n_heads=2, d_mlp=D_MLP)
+    graph, weights = nnx.split(GPT2(config, rngs=nnx.Rngs(0)))
+    weights = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.4, leaf.shape), leaf.dtype), weights)
+    model = nnx.merge(graph, weights)
+    blocks: Any = model.blocks  # biases that a model may lack in general
+    for layer, written in ((1, blocks.attention.output), (0, blocks.mlp_out)):
+        for weights in (written.kernel, written.bias):
+            weights[...] = weights[...].at[layer].set(0)
+    for weights in (blocks.mlp_norm.scale, blocks.mlp_norm.bias):
+        weights[...] = weights[...].at[1].set(weights[...][0])
+    kernel, bias = np.array(blocks.mlp_in.kernel[...]), np.array(blocks.mlp_in.bias[...])
+    for (layer, neuron), (layer_of_copy, copy) in COPIES:
+        column = kernel[layer, :, neuron]
+        kernel[layer_of_copy, :, copy] = column + 1e-3 * rng.normal(size=column.shape)
+        bias[layer_of_copy, copy] = bias[layer, neuron]
+    blocks.mlp_in.kernel[...], blocks.mlp_in.bias[...] = jnp.asarray(kernel), jnp.asarray(bias)
+    return model
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> Settings:
+    folder = tmp_path_factory.mktemp("sources")
+    save_gpt2(model_with_copies(), folder / "model", train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32))
+    (folder / "corpus").mkdir()
+    for i in range(40):
+        text = " ".join(random.Random(i).choices(WORDS, k=90))
+        (folder / "corpus" / f"{i}.txt").write_text(text, encoding="utf-8")
+    return Settings(
+        model=str(folder / "model"),
+        corpus=str(folder / "corpus"),
+        seq_len=24,
+        keep=16,
+        examples=10,
+        similar=6,
+        min_similarity=0.3,
+    )
+
+
+@pytest.fixture(scope="module")
+def features(settings, tmp_path_factory) -> Path:
+    """A run that has its features, and no more."""
+    path = tmp_path_factory.mktemp("features") / "run"
+    finish(Run(path, dataclasses.replace(settings, similar=0), quiet=True))
+    return path
+
+
+@pytest.fixture(scope="module")
+def central(settings, features, tmp_path_factory) -> Run:
+    return run_on(features, settings, tmp_path_factory.mktemp("central") / "run")
+
+
+@pytest.fixture(scope="module")
+def mean(settings, features, tmp_path_factory) -> Run:
+    by_mean = dataclasses.replace(settings, similar_by="mean")
+    return run_on(features, by_mean, tmp_path_factory.mktemp("mean") / "run")
+
+
+def run_on(features: Path, settings: Settings, path: Path) -> Run:
+    """The rest of the run, with other settings for the last stages."""
+    shutil.copytree(features, path)
+    run = Run(path, settings, quiet=True)
+    finish(run)
+    return run
+
+
+def inputs_of_features(run: Run, by: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """What every feature is compared by, in float64, and its layer and neuron, one feature after the other."""
+    shared, inputs, neurons = run.inputs(), [], []
+    for layer, found in enumerate(run.features()):
+        x = np.asarray(run.directory.load(f"inputs-{layer:02d}")["inputs"], np.float64)
+        for neuron in range(D_MLP):
+            for feature in range(max(found["n_clusters"][neuron], 0)):
+                mine = [i for i, label in enumerate(found["label"][neuron]) if label == feature]
+                if by == "central":
+                    mine = [found["central"][neuron, feature]]
+                inputs.append(sum(x[shared["input_of"][layer, neuron, i]] for i in mine) / len(mine))
+                neurons.append((layer, neuron))
+    return np.array(inputs), neurons
+
+
+def neighbours(inputs: np.ndarray, neurons: list[tuple[int, int]], k: int, threshold: float) -> Store:
+    """Of every feature, pair by pair."""
+    feature, similarity = np.full((len(inputs), k), -1), np.full((len(inputs), k), np.nan)
+    for f, x in enumerate(inputs):
+        found = []
+        for g, y in enumerate(inputs):
+            cosine = x @ y / np.sqrt((x @ x) * (y @ y))
+            if neurons[f] != neurons[g] and cosine > threshold:
+                found.append((-1 if cosine > SAME else -cosine, g))
+        for place, (minus, g) in enumerate(sorted(found)[:k]):
+            feature[f, place], similarity[f, place] = g, -minus
+    return {"feature": feature, "similarity": similarity}
+
+
+@pytest.mark.parametrize("by", ["central", "mean"])
+def test_pair_by_pair(by, request, settings):
+    run: Run = request.getfixturevalue(by)
+    inputs, neurons = inputs_of_features(run, by)
+    found, expected = similar(run), neighbours(inputs, neurons, settings.similar, settings.min_similarity)
+    np.testing.assert_array_equal(found["feature"], expected["feature"])
+    np.testing.assert_allclose(found["similarity"], expected["similarity"], rtol=2e-6)
+    facts = run.directory.manifest["stages"]["similar"]
+    assert facts["features"] == len(inputs) > 40
+    assert facts["features_with_similar"] == (expected["feature"][:, 0] >= 0).sum() > 40
+
+
+def test_features_of_one_example_have_the_same_input_either_way(central, mean):
+    """And those of several have not."""
+    sizes = []
+    for found in central.features():
+        for labels, n in zip(found["label"], found["n_clusters"], strict=True):
+            sizes += [(labels == feature).sum() for feature in range(max(n, 0))]
+    same = (inputs_of_features(central, "central")[0] == inputs_of_features(mean, "mean")[0]).all(axis=1)
+    assert same[np.array(sizes) == 1].all() and not same[np.array(sizes) > 2].any()
+    assert 0 < same.sum() < len(same)
+    assert not np.array_equal(similar(central)["similarity"], similar(mean)["similarity"], equal_nan=True)
+
+
+def test_the_default_is_the_central_example(settings, central):
+    assert (settings.similar_by, settings.similar_recall) == ("central", 1.0)
+    assert central.directory.manifest["settings"]["similar_by"] == "central"
+
+
+@pytest.mark.parametrize("by", ["central", "mean"])
+@pytest.mark.parametrize("pair", COPIES)
+def test_near_copies_find_each_other_first(pair, by, request):
+    """Another neuron may stand before the copy only where it reads the very same input: then the lower id is first."""
+    run: Run = request.getfixturevalue(by)
+    neurons = inputs_of_features(run, by)[1]
+    found = similar(run)
+    for one, other in (pair, pair[::-1]):
+        mine = [feature for feature, neuron in enumerate(neurons) if neuron == one]
+        assert mine
+        nearest = [found["feature"][f][found["similarity"][f] == found["similarity"][f, 0]] for f in mine]
+        assert all(other in {neurons[feature] for feature in of_one} for of_one in nearest)
+        assert 2 * sum(neurons[of_one[0]] == other for of_one in nearest) > len(mine)
+        assert (found["similarity"][mine, 0] > 0.999).all()
+
+
+@pytest.mark.parametrize("by", ["central", "mean"])
+def test_no_feature_is_similar_to_one_of_its_own_neuron(by, request):
+    run: Run = request.getfixturevalue(by)
+    neurons = inputs_of_features(run, by)[1]
+    assert len(set(neurons)) < len(neurons)
+    for feature, listed in enumerate(similar(run)["feature"]):
+        assert neurons[feature] not in {neurons[other] for other in listed if other >= 0}
+
+
+def test_a_recall_below_one_is_what_the_search_is_asked_for(settings, features, tmp_path, monkeypatch):
+    asked = {}
+
+    def similar_features(inputs: np.ndarray, neuron: np.ndarray, **options: object) -> None:
+        asked.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nejax.pipeline.similar.similar_features", similar_features)
+    with pytest.raises(KeyboardInterrupt):
+        run_on(features, dataclasses.replace(settings, similar_recall=0.9), tmp_path / "run")
+    assert asked["recall"] == 0.9
