@@ -8,6 +8,7 @@ Produces `RUN/SUBJECT.json` (the machine, every figure) and `RUN/SUBJECT.txt`, t
     python experiments/benchmark.py collection                                    # 8 minutes, 8 GB of memory
     python experiments/benchmark.py sae --repeats=20                              # 5 minutes
     python experiments/benchmark.py similar --repeats=3                           # 20 minutes, 6 GB of memory
+    python experiments/benchmark.py importance                                    # N minutes
 
 Subjects: `clustering` (distances, average linkage, components, k-means and spectral clustering, beside SciPy,
 scikit-learn and OTT-JAX: the same work, in one process, in turns, with the machine's own limit beside it), `explorer`
@@ -15,8 +16,9 @@ scikit-learn and OTT-JAX: the same work, in one process, in turns, with the mach
 static site), `collection` (GPT-2 small with random weights: nejax's collection beside the bare forward pass, PyTorch
 and TransformerLens, each in its own process, in turns; its growth; a picture of both), `sae` (what the neuron-embedding
 loss adds to a step of an SAE's training), `similar` (the features most like each feature: nejax's search, exact and
-approximate, beside the products it needs at least and PyNNDescent, with memory and recall). The peers come with
-`pip install -e '.[benchmark]'`. Figures are in BUILD_NOTES.md.
+approximate, beside the products it needs at least and PyNNDescent, with memory and recall), `importance` (activations
+of a real run's examples without each earlier token: nejax's shared branches beside whole passes of the model, whose
+results must agree). The peers come with `pip install -e '.[benchmark]'`. Figures are in BUILD_NOTES.md.
 """
 
 import json
@@ -25,7 +27,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from benchmarks import clustering, collection, collection_figures, explorer, sae, similar
+from benchmarks import clustering, collection, collection_figures, explorer, importance, sae, similar
 from benchmarks.timing import machine
 from benchmarks.timing import table as table_of_race
 from nejax.errors import UserError, run_script
@@ -35,6 +37,7 @@ SUBJECTS = {
     "clustering": (clustering.measure, table_of_race),
     "collection": (collection.measure, collection_figures.table),
     "explorer": (explorer.measure, explorer.table),
+    "importance": (importance.measure, importance.table),
     "sae": (sae.measure, sae.table),
     "similar": (similar.measure, similar.table),
 }

@@ -8,6 +8,7 @@ done, and goes on where it was interrupted.
     python experiments/build_atlas.py --model=gpt2 --corpus=Skylion007/openwebtext --input_weights=folded \\
         --selection=fraction --min_fraction=0.75 --clustering=components --run=runs/paper      # the paper's setting
     python experiments/build_atlas.py --model=DIRECTORY --corpus=texts/ --max_sequences=20000 --run=runs/mine
+    python experiments/build_atlas.py --importance --census     # and which tokens a feature needs, how often it comes
     python experiments/build_atlas.py --sae=runs/train_sae/sae --run=runs/latents          # an SAE's latents as neurons
 
 With no flag: the bundled gpt2-tiny (4 layers of 1,024 neurons) on Python's own documentation; the time it takes and the
@@ -22,6 +23,7 @@ from typing import Any, get_args
 from absl import flags, logging
 
 from nejax.atlas.atlas import open_atlas
+from nejax.atlas.band_plot import plot_bands
 from nejax.atlas.neuron_plot import plot_neuron
 from nejax.atlas.plots import plot_measures
 from nejax.atlas.summary import most_polysemantic, summarize
@@ -32,6 +34,7 @@ from nejax.pipeline.clustering import Method
 from nejax.pipeline.devices import use_all_cores
 from nejax.pipeline.features import CHUNK_MIB, HEIGHT_QUANTILE
 from nejax.pipeline.processes import ending_with_the_others, is_first, join_processes
+from nejax.pipeline.settings import Ablation, SimilarBy
 from nejax.pipeline.stages import N_REFERENCE, Run, Settings
 from nejax.pipeline.stores import DamagedStore, stop_on_full_disk
 
@@ -106,6 +109,22 @@ flags.DEFINE_float(
     DEFAULT.min_similarity,
     "Cosine between the inputs of two features' central examples that must be exceeded for them to count as similar.",
 )
+flags.DEFINE_enum(
+    "similar_by", DEFAULT.similar_by, get_args(SimilarBy), "Inputs compared: of central examples, or their means."
+)
+flags.DEFINE_float("similar_recall", DEFAULT.similar_recall, "Below 1: an approximate search, which pays on a TPU.")
+flags.DEFINE_bool("importance", DEFAULT.importance, "Measure which earlier tokens every feature's examples need.")
+flags.DEFINE_integer("importance_examples", DEFAULT.importance_examples, "Of each feature, the most central so many.")
+flags.DEFINE_integer("importance_window", DEFAULT.importance_window, "Tokens before the peak that are taken away.")
+flags.DEFINE_enum(
+    "importance_by",
+    DEFAULT.importance_by,
+    get_args(Ablation),
+    "A token is replaced by padding, left out, replaced by the mean input, or its loss is estimated by the gradient.",
+)
+flags.DEFINE_string("padding_token", DEFAULT.padding_token, "Stands for a token. Default: the model's padding or BOS.")
+flags.DEFINE_bool("census", DEFAULT.census, "Read the corpus again: features' frequency, mean distances by activation.")
+flags.DEFINE_integer("census_sequences", DEFAULT.census_sequences, "A random sample of so many. Default: all.")
 flags.DEFINE_integer("seed", DEFAULT.seed, "Of the random inputs, and of the starts of k-means.")
 flags.DEFINE_integer("batch_size", 16, "Sequences a pass, on all devices together; does not change the result.")
 flags.DEFINE_float("checkpoint_seconds", 60.0, "Between checkpoints of the collection; does not change the result.")
@@ -155,6 +174,10 @@ def build() -> None:
     atlas = open_atlas(path)
     if not run.directory.is_done("plots"):
         plot_measures(atlas, path / "plots")
+        if settings.census:
+            edges, distances, counts = atlas.bands_table()
+            overall = atlas.neurons_table()["corpus_mean_distance"].reshape(distances.shape[:2])
+            plot_bands(path / "plots" / "bands.png", edges, distances, counts, overall)
         for neuron in most_polysemantic(atlas):
             plot_neuron(neuron, path / "plots" / f"neuron-{neuron.layer:02d}-{neuron.index:05d}.png")
         run.directory.mark("plots", {})

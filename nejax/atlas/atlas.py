@@ -110,6 +110,20 @@ class Atlas:
         first = {"id": table["id"], "neuron_id": table["neuron_id"], "layer": layer, "neuron": neuron}
         return {**first, **table, "peak_tokens": peaks}
 
+    def bands_table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """How far apart the embeddings of every neuron are in each band of its activation, see `Neuron.bands`.
+
+        Returns:
+            The edges [n_bands + 1], fractions of a neuron's maximum; mean distances [n_layers, d_mlp, n_bands], NaN
+            for fewer than two tokens; how many tokens there are, of the same shape.
+
+        Raises:
+            UserError: the atlas was built without a census.
+        """
+        edges, shape = self._band_edges(), (self.n_layers, self.d_mlp, -1)
+        distances, counts = (np.array(self._files.arrays[name]).reshape(shape) for name in ("bands", "band_counts"))
+        return edges, distances, counts
+
     def tokens(self, sequence: int) -> np.ndarray:
         """The tokens of a sequence, [length] int32, BOS first; padding is left out.
 
@@ -253,12 +267,15 @@ class Atlas:
         edges = np.linspace(neuron.lowest_activation, neuron.max_activation, len(counts) + 1)
         return Histogram(edges, counts, self._files.meta["n_sampled_tokens"])
 
-    def _bands(self, neuron: Neuron) -> Bands:
-        edges, row = self._files.meta["band_edges"], neuron.layer * self.d_mlp + neuron.index
-        if not edges:
+    def _band_edges(self) -> np.ndarray:
+        if not self._files.meta["band_edges"]:
             raise lacks("a census", "--census")
+        return np.array(self._files.meta["band_edges"])
+
+    def _bands(self, neuron: Neuron) -> Bands:
+        edges, row = self._band_edges(), neuron.layer * self.d_mlp + neuron.index
         counts = self._files.arrays["band_counts"][row].astype(np.int64)
-        return Bands(np.array(edges), counts, np.array(self._files.arrays["bands"][row]))
+        return Bands(edges, counts, np.array(self._files.arrays["bands"][row]))
 
     def _linkage(self, neuron: Neuron) -> Linkage:
         merges = self._files.arrays["merges"][neuron.layer * self.d_mlp + neuron.index]

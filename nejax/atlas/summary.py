@@ -63,9 +63,38 @@ def _overview(atlas: Atlas, neurons: Table, features: Table) -> str:
         "clusters": _clustering(settings, neurons["height"][alive]),
         "quality": f"silhouette {_median(neurons['silhouette'][alive])} (median of the neurons with several features)",
     }
+    if settings["importance"]:
+        lines["causes"] = _causes(settings, stages["importance"])
+    if settings["census"]:
+        lines["census"] = _census(stages["census"], neurons, features)
     if "passport" in stages:
         lines["numbers"] = _numbers(stages["passport"]["layers"])
     return "Atlas\n" + "\n".join(f"  {name:<9} {line}" for name, line in lines.items())
+
+
+def _causes(settings: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Which examples have token importance, and whether another way to take a token away would say the same."""
+    own = settings["importance_by"]
+    others = {pair: found for pair, found in facts["agreement"].items() if own in pair.split(", ")}
+    agreed = ", ".join(
+        f"{' '.join(pair.replace(own, '').split(', ')).strip()} {found['same_token']:.0%}"
+        for pair, found in others.items()
+        if found["same_token"] is not None
+    )
+    return (
+        f"importance of {settings['importance_window']} tokens in {counted(facts['examples'], 'example')}, by {own}; "
+        f"the most important is the same by {agreed or 'no other way'}"
+    )
+
+
+def _census(facts: dict[str, Any], neurons: Table, features: Table) -> str:
+    """How much of the neurons' activation the features explain."""
+    usual = float(np.nanmedian(features["frequency"]))
+    often = f", a feature comes once in {1 / usual:,.0f} tokens" if usual else ""
+    explained = _median(neurons["coverage"], ".0%")
+    return (
+        f"{counted(facts['tokens'], 'token')}: features explain {explained} of a neuron's activation{often} (medians)"
+    )
 
 
 def _numbers(layers: list[dict[str, float]]) -> str:

@@ -23,7 +23,7 @@ from nejax.pipeline.settings import Ablation
 ROWS = 128
 """Tokens in a block of branches."""
 
-BLOCKS = 32
+BLOCKS = 16
 """Blocks that a device runs at a time."""
 
 DEPTHS = 4
@@ -268,9 +268,9 @@ class _Plan:
             start = stop
 
     def _sequences_a_batch(self, of_block: np.ndarray) -> int:
-        """As many as blocks usually are of, and one more: a power of two, so that few programs are compiled."""
+        """As many as blocks usually are of, and one more: an even number, so that few programs are compiled."""
         usual = BLOCKS * len(np.unique(of_block)) / max(self.n_blocks, 1)
-        return min(BLOCKS, 2 ** int(np.ceil(np.log2(usual + 1))))
+        return min(BLOCKS, 2 * int(np.ceil((usual + 1) / 2)))
 
     def readings_in(self, batch: _Batch) -> slice:
         """Those made in a batch."""

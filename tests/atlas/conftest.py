@@ -1,5 +1,8 @@
 """A small finished run, made once for all tests of the atlas."""
 
+import dataclasses
+import shutil
+
 import pytest
 from small_run import make_corpus, make_model
 
@@ -28,3 +31,20 @@ def run(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def atlas(run: Run) -> Atlas:
     """The atlas of the small run."""
     return open_atlas(run.directory.path)
+
+
+@pytest.fixture(scope="session")
+def full_run(settings: Settings, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The small run with everything that can be asked for: it takes on what the other one lacks."""
+    folder = tmp_path_factory.mktemp("runs") / "full"
+    shutil.copytree(run.directory.path, folder)
+    asked = dataclasses.replace(settings, importance=True, importance_examples=2, importance_window=6, census=True)
+    full = Run(folder, asked, quiet=True)
+    write_atlas(full)
+    return full
+
+
+@pytest.fixture(scope="session")
+def full_atlas(full_run: Run) -> Atlas:
+    """Its atlas."""
+    return open_atlas(full_run.directory.path)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from branch_cases import LONGEST, VOCAB, assert_same_views, both_ways, random_case
 from flax import nnx
 
 from nejax.errors import UserError
@@ -73,6 +74,31 @@ def test_an_editor_changes_what_comes_after(model: GPT2):
     )[1]
     expected = jnp.broadcast_to(latents_model.sae.b_dec[...], silenced.shape)
     np.testing.assert_allclose(silenced, expected, rtol=1e-6)
+
+
+# --- branches
+
+
+@pytest.mark.parametrize("edited", [False, True])
+@pytest.mark.parametrize("site, kind", [(Site(0, "mlp_input"), "standard"), (Site(1, "resid_post"), "gated")])
+def test_a_branch_is_the_sequence_with_it_spliced_in(site: Site, kind: str, edited: bool):
+    """Everything that a reader sees of the SAE and of the stream around it, also where an editor changes it."""
+    model = GPT2(GPT2Config(VOCAB, LONGEST, D, LAYERS, 2, 24), rngs=nnx.Rngs(4))
+    model.token_embedding.embedding[...] *= 50
+    latents_model = LatentsModel(model, site, an_sae(kind), centred=True)
+    found, expected = both_ways(latents_model, random_case(2), edited=edited)
+    assert found[0].activation.shape == (1, len(found[0].activation[0]), N)
+    assert any((view.activation > 0).any() for view in found)
+    assert_same_views(found, expected, rtol=1e-5, atol=1e-5)  # float32 sums of values near 4
+
+
+def test_the_stream_before_the_first_layer_is_the_language_models(model: GPT2):
+    latents_model = LatentsModel(model, Site(2, "resid_post"), an_sae())
+    position = jnp.asarray(np.random.default_rng(1).integers(0, 12, TOKENS.shape), jnp.int32)
+    expected = model.token_embedding.embedding[...][TOKENS] + model.position_embedding.embedding[...][position]
+    np.testing.assert_allclose(latents_model.embed(TOKENS, position), expected, rtol=1e-6)
+    first = model(TOKENS, reader=lambda view: view.resid_pre)[1][0]
+    np.testing.assert_allclose(latents_model.embed(TOKENS, jnp.arange(TOKENS.shape[1])), first, rtol=1e-6)
 
 
 # --- from files

@@ -44,4 +44,25 @@ COLUMNS = (
         unit="%",
     ),
 )
-"""All of them, in the order in which they are offered."""
+"""Those of every atlas, in the order in which they are offered."""
+
+CENSUS_COLUMNS = (
+    Column(
+        "corpus_mean_distance",
+        "Mean distance everywhere",
+        "Mean cosine distance between the embeddings of all tokens of the census at which it fires, not of its "
+        "examples alone.",
+    ),
+    Column(
+        "coverage",
+        "Coverage",
+        "Share of its activation in the census that is at tokens which one of its features explains.",
+        unit="%",
+    ),
+)
+"""Those that only an atlas with a census has."""
+
+
+def columns_of(*, has_census: bool) -> tuple[Column, ...]:
+    """The measures of an atlas, in the order in which they are offered."""
+    return COLUMNS + CENSUS_COLUMNS if has_census else COLUMNS

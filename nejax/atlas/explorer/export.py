@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from nejax.atlas.explorer.columns import COLUMNS
 from nejax.atlas.explorer.search_index import search_shards
 from nejax.atlas.explorer.shards import VERSION, Shards, to_json
 from nejax.atlas.files import AtlasFiles
@@ -96,7 +95,8 @@ class _Site:
         """Write everything but the neurons: their size is known then, and decides how much text there can be."""
         shutil.copytree(PAGES, self.folder)
         shards = self.shards
-        self._store("measures", len(COLUMNS), ((f"columns/{c.name}", shards.column(c.name)) for c in COLUMNS))
+        names = [column.name for column in shards.columns]
+        self._store("measures", len(names), ((f"columns/{name}", shards.column(name)) for name in names))
         blocks = ((f"sequences/{block}", shards.sequences(block)) for block in range(shards.n_blocks))
         self._store("sequences", shards.n_blocks, blocks)
         self._store("search", None, search_shards(self.files))

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from nejax.atlas.explorer.columns import COLUMNS
 from nejax.atlas.explorer.shards import BLOCK, MOST_PEAKS, PAGE, VERSION, Shards
 from nejax.atlas.search import LONGEST_QUERY
 
@@ -14,6 +13,8 @@ Schema = dict[str, Any]
 _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "number"}
 _MAYBE: Schema = {"type": ["number", "null"]}
+_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+_MAYBE_SHARE: Schema = {**_SHARE, "type": ["number", "null"]}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _POSITIVE: Schema = {"type": "integer", "minimum": 1}
 
@@ -31,7 +32,7 @@ def describe(shards: Shards) -> Schema:
         f"{data}/columns/{{name}}.json": _route(
             "A measure of all neurons, by layer, then neuron",
             "Column",
-            _in_path("name", {"type": "string", "enum": [column.name for column in COLUMNS]}),
+            _in_path("name", {"type": "string", "enum": place.columns}),
         ),
         f"{data}/neurons/{{layer}}/{{neuron}}.json": _route(
             "A neuron, its features and their examples",
@@ -65,11 +66,12 @@ def describe(shards: Shards) -> Schema:
         "paths": paths,
         "components": {
             "schemas": {
-                "Atlas": _atlas(),
+                "Atlas": _atlas(place),
                 "Column": {**_array(_MAYBE), "minItems": place.n_neurons, "maxItems": place.n_neurons},
                 "Neuron": _neuron(place),
                 "Feature": _feature(),
                 "Example": _example(place),
+                "Bands": _bands(),
                 "Sequences": _sequences(place),
                 "Search": _search(place),
                 **_rows(place),
@@ -81,7 +83,7 @@ def describe(shards: Shards) -> Schema:
 
 
 class _Places:
-    """The ids that there are."""
+    """The ids and the measures that there are."""
 
     def __init__(self, shards: Shards):
         self.n_neurons = shards.n_layers * shards.d_mlp
@@ -89,11 +91,13 @@ class _Places:
         self.neuron = _below(shards.d_mlp)
         self.block = _below(shards.n_blocks)
         self.sequence = _below(shards.n_sequences)
+        self.measures = {column.name: _COUNT if column.integer else _MAYBE for column in shards.columns}
+        self.columns = list(self.measures)
 
 
-def _atlas() -> Schema:
+def _atlas(place: _Places) -> Schema:
     column = {
-        "name": {"enum": [column.name for column in COLUMNS]},
+        "name": {"enum": place.columns},
         "title": _TEXT,
         "help": _TEXT,
         "integer": {"type": "boolean"},
@@ -122,7 +126,7 @@ def _neuron(place: _Places) -> Schema:
         {
             "layer": place.layer,
             "neuron": place.neuron,
-            "measures": _object({column.name: _COUNT if column.integer else _MAYBE for column in COLUMNS}),
+            "measures": _object(place.measures),
             "features": _array(_reference("Feature"), "The largest first."),
             "tokens": _array(_reference("Token"), "The different ones in the examples' windows."),
             "activation_step": {"type": "number", "exclusiveMinimum": 0, "description": "What activations count."},
@@ -131,7 +135,19 @@ def _neuron(place: _Places) -> Schema:
             "height": _MAYBE,
             "coordinates_share": _MAYBE,
             "histogram": _object({"low": _MAYBE, "high": _MAYBE, "counts": _array(_COUNT), "n_tokens": _COUNT}),
+            "bands": {"anyOf": [{"type": "null"}, _reference("Bands")]},
             "sampled": {"anyOf": [{"type": "null"}, _reference("Range")]},
+        }
+    )
+
+
+def _bands() -> Schema:
+    edges = _array(_SHARE, "Of the bands of activation, ascending, as parts of the neuron's maximum.")
+    return _object(
+        {
+            "edges": edges,
+            "n_tokens": _array(_COUNT, "Tokens of the census whose activation is in each band."),
+            "mean_distance": _array(_MAYBE, "Between their embeddings; null for fewer than two tokens."),
         }
     )
 
@@ -142,6 +158,8 @@ def _feature() -> Schema:
             "n_examples": _POSITIVE,
             "cohesion": _MAYBE,
             "max_activation": _NUMBER,
+            "frequency": {**_MAYBE_SHARE, "description": "Of the census's tokens, those that excite it."},
+            "coverage": {**_MAYBE_SHARE, "description": "Of the neuron's activation in the census, what is there."},
             "peak_tokens": _array(_reference("PeakToken"), "The most frequent first."),
             "central": {**_COUNT, "description": "Index of its central example in the neuron's."},
             "similar": _array(_reference("SimilarFeature"), "The most similar first."),
@@ -166,8 +184,9 @@ def _example(place: _Places) -> Schema:
         "tokens": _array(_COUNT, "Indices into the neuron's tokens."),
         "activations": _array({"type": "integer"}, "Times activation_step: the activation at each token."),
     }
-    schema = _object({**always, **with_text, "importance": _array({"type": "number", "minimum": 0, "maximum": 1})})
-    dependent = {name: sorted({*with_text} - {name}) for name in with_text}
+    importance = _array(_MAYBE_SHARE, "Of each token; null where it is not known. Only of examples it was measured in.")
+    schema = _object({**always, **with_text, "importance": importance})
+    dependent = {name: sorted({*with_text} - {name}) for name in (*with_text, "importance")}
     return {**schema, "required": list(always), "dependentRequired": dependent}
 
 

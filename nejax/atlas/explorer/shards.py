@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nejax.atlas.explorer.columns import COLUMNS
+from nejax.atlas.explorer.columns import columns_of
 from nejax.atlas.explorer.token_texts import TokenTexts
 from nejax.atlas.files import AtlasFiles
 from nejax.atlas.search import find_peaks, find_sequences
@@ -69,6 +69,8 @@ class Shards:
         self.d_mlp: int = meta["d_mlp"]
         self.n_sequences = len(self._arrays["tokens"])
         self.n_blocks = -(-self.n_sequences // BLOCK)
+        self.columns = columns_of(has_census=bool(meta["band_edges"]))
+        """The measures of this atlas's neurons."""
         self.fingerprint = hashlib.blake2b(json.dumps(meta, sort_keys=True).encode(), digest_size=16).hexdigest()
         """Of what is known of the atlas as a whole; the same for a copy of it."""
         self._lengths = self._arrays["sequences"][:, 0].astype(np.int64)
@@ -106,9 +108,9 @@ class Shards:
             "window_before": meta["window_before"],
             "window_after": meta["window_after"],
             "n_similar": meta["n_similar"],
-            "has_importance": False,
+            "has_importance": self._files.meta["importance_window"] is not None,
             "examples_per_feature": examples_per_feature,
-            "columns": [column._asdict() for column in COLUMNS],
+            "columns": [column._asdict() for column in self.columns],
             "manifest": _finite(manifest),
         }
 
@@ -118,7 +120,7 @@ class Shards:
         Raises:
             NoShard: there is no such measure.
         """
-        if name not in {column.name for column in COLUMNS}:
+        if name not in {column.name for column in self.columns}:
             raise NoShard(f"there is no measure {name[:100]!r}")
         return _numbers(value for (value,) in self._files.rows(f"SELECT {name} FROM neurons ORDER BY id"))
 
@@ -139,7 +141,8 @@ class Shards:
         id_ = layer * self.d_mlp + neuron
         with self._reading():
             (row,) = self._files.rows("SELECT * FROM neurons WHERE id = ?", id_)
-            measures = dict(zip((c.name for c in COLUMNS), _numbers(row[c.name] for c in COLUMNS), strict=True))
+            names = [column.name for column in self.columns]
+            measures = dict(zip(names, _numbers(row[name] for name in names), strict=True))
             features = self._features(row)
             centrals = [feature["central"] for feature in features]
             examples = self._examples(row, centrals, examples_per_feature)
@@ -154,6 +157,7 @@ class Shards:
                 "height": measures["height"],
                 "coordinates_share": measures["coordinates_share"],
                 "histogram": self._histogram(id_, row),
+                "bands": self._bands(id_),
                 "sampled": [min(activations), max(activations)] if activations else None,
             }
 
@@ -202,8 +206,8 @@ class Shards:
     def _features(self, row: Any) -> list[Json]:
         first, end = row["first_feature"], row["first_feature"] + row["n_features"]
         rows = self._files.rows(
-            "SELECT n_examples, cohesion, max_activation, peak_tokens, central_example FROM features "
-            "WHERE id >= ? AND id < ? ORDER BY id",
+            "SELECT n_examples, cohesion, max_activation, frequency, coverage, peak_tokens, central_example "
+            "FROM features WHERE id >= ? AND id < ? ORDER BY id",
             first,
             end,
         )
@@ -212,11 +216,13 @@ class Shards:
                 "n_examples": n,
                 "cohesion": _rounded(cohesion),
                 "max_activation": _rounded(max_activation),
+                "frequency": _rounded(frequency),
+                "coverage": _rounded(coverage),
                 "peak_tokens": json.loads(peak_tokens),
                 "central": central - row["first_example"],
                 "similar": similar,
             }
-            for (n, cohesion, max_activation, peak_tokens, central), similar in zip(
+            for (n, cohesion, max_activation, frequency, coverage, peak_tokens, central), similar in zip(
                 rows, self._similar(first, end), strict=True
             )
         ]
@@ -265,22 +271,24 @@ class Shards:
         chosen = np.array(_with_text([example["feature"] for example in examples], centrals, examples_per_feature), int)
         tokens, step = self._add_windows(
             [examples[i] for i in chosen.tolist()],
-            self._arrays["window"][first : first + n][chosen],
+            first + chosen,
             sequence[chosen],
             position[chosen],
         )
         return {"tokens": tokens, "activation_step": step, "examples": examples}
 
     def _add_windows(
-        self, examples: list[Json], window: np.ndarray, sequence: np.ndarray, position: np.ndarray
+        self, examples: list[Json], ids: np.ndarray, sequence: np.ndarray, position: np.ndarray
     ) -> tuple[list[tuple[int, str]], float]:
         """Give examples their text; return its tokens and the step of the activations."""
+        window, importance = self._arrays["window"][ids], self._arrays["importance"][ids]
         before, after = self._files.meta["window_before"], self._files.meta["window_after"]
         length = self._lengths[sequence]
         start, stop = np.maximum(position - before, 0), np.minimum(position + after + 1, length)
         found = self._texts.stretches(sequence, start, stop)
         place = position[:, None] + np.arange(-before, after + 1)
-        inside = window[(place >= 0) & (place < length[:, None])].astype(np.float64)
+        is_inside = (place >= 0) & (place < length[:, None])
+        inside = window[is_inside].astype(np.float64)
         if np.isnan(inside).any():
             raise ValueError("window.npy has gaps")
         inside = np.clip(inside, -_LARGEST, _LARGEST)
@@ -290,6 +298,9 @@ class Shards:
             examples, start.tolist(), found.cut(found.numbers), levels, strict=True
         ):
             example |= {"start": own, "tokens": tokens, "activations": activations}
+        of_tokens = found.cut(_up_to_peak(importance, before, after)[is_inside])
+        for i in np.flatnonzero(np.isfinite(importance).any(axis=1)).tolist():
+            examples[i]["importance"] = _numbers(of_tokens[i])
         return found.tokens, step
 
     def _merges(self, id_: int, n_examples: int, n_merges: int) -> list[list]:
@@ -308,6 +319,13 @@ class Shards:
             "counts": self._arrays["histogram"][id_].tolist(),
             "n_tokens": self._files.meta["n_sampled_tokens"],
         }
+
+    def _bands(self, id_: int) -> Json | None:
+        edges = self._files.meta["band_edges"]
+        if not edges:
+            return None
+        n_tokens, distance = self._arrays["band_counts"][id_], self._arrays["bands"][id_]
+        return {"edges": edges, "n_tokens": n_tokens.tolist(), "mean_distance": _numbers(distance.tolist())}
 
     def _documents(self, ids: np.ndarray) -> list[str]:
         """Names of documents."""
@@ -345,6 +363,20 @@ def _with_text(features: list[int], centrals: list[int], n: int | None) -> list[
             kept.append(i)
             left[feature] -= not is_central
     return kept
+
+
+def _up_to_peak(importance: np.ndarray, before: int, after: int) -> np.ndarray:
+    """[n, before + 1 + after] the importance of the tokens of windows, NaN where it is not known.
+
+    Args:
+        importance: [n, up to the peak] of those before the peak and, last, of its own.
+        before: tokens of a window before the peak.
+        after: tokens behind it.
+    """
+    known = importance[:, max(importance.shape[1] - before - 1, 0) :]
+    if ((known < 0) | (known > 1)).any():
+        raise ValueError("importance.npy has values that are not between 0 and 1")
+    return np.pad(known, ((0, 0), (before + 1 - known.shape[1], after)), constant_values=np.nan)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,13 +1,40 @@
-"""The explorer's shards of the small run."""
+"""The explorer's shards of the small run, and of one with all that an atlas may hold."""
+
+import dataclasses
+import shutil
 
 import pytest
 
+from nejax.atlas.atlas import Atlas, open_atlas
 from nejax.atlas.explorer.shards import Shards
 from nejax.atlas.files import AtlasFiles
-from nejax.pipeline.stages import Run
+from nejax.atlas.write import write_atlas
+from nejax.pipeline.stages import Run, Settings
 
 
 @pytest.fixture(scope="session")
 def shards(run: Run) -> Shards:
     """Of the small run's atlas."""
     return Shards(AtlasFiles(run.directory.path / "atlas"))
+
+
+@pytest.fixture(scope="session")
+def full_run(run: Run, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The small run with token importance, of some examples and of fewer tokens than are shown, and a census."""
+    with_all = dataclasses.replace(settings, importance=True, importance_examples=2, importance_window=8, census=True)
+    copy = shutil.copytree(run.directory.path, tmp_path_factory.mktemp("runs") / "full")  # what it found is reused
+    full = Run(copy, with_all, quiet=True)
+    write_atlas(full)
+    return full
+
+
+@pytest.fixture(scope="session")
+def full_atlas(full_run: Run) -> Atlas:
+    """Its atlas."""
+    return open_atlas(full_run.directory.path)
+
+
+@pytest.fixture(scope="session")
+def full_shards(full_run: Run) -> Shards:
+    """Its shards."""
+    return Shards(AtlasFiles(full_run.directory.path / "atlas"))

@@ -3,7 +3,7 @@
 import { ExampleRow } from "./example_row.js";
 import { counted, decimal } from "./format.js";
 import { html } from "./html.js";
-import { to } from "./route.js";
+import { setQuery, to } from "./route.js";
 import { TokenLegend } from "./tokens.js";
 
 /** The examples of a place of a loaded neuron, by their numbers in the neuron, in the order of the view. */
@@ -16,7 +16,7 @@ export function orderedExamples(neuron, { feature }, order) {
 }
 
 /** What the shades mean. They reach full colour at the neuron's highest activation, so its features compare. */
-export function ExampleLegend({ neuron, view }) {
+export function ExampleLegend({ neuron, place, view }) {
   return html`<div class="example-legend">
     <${TokenLegend} scale=${neuron.measures.max_activation} shade=${view.shade} />
     ${
@@ -26,7 +26,25 @@ export function ExampleLegend({ neuron, view }) {
         >full colour: the neuron’s highest activation, ${decimal(neuron.measures.max_activation)}</span
       >`
     }
+    ${showsImportance(view) && html`<${WhereKnown} neuron=${neuron} place=${place} view=${view} />`}
   </div>`;
+}
+
+const showsImportance = ({ shade }) => shade === "importance" || shade === "both";
+
+/** Importance is measured in some examples only: the others are plain. */
+function WhereKnown({ neuron, place, view }) {
+  const listed = orderedExamples(neuron, place);
+  const n = listed.filter((i) => neuron.examples[i].importance).length;
+  if (n === listed.length) return null;
+  return html`<span class="faint" data-note="importance"
+    >importance is known of a feature’s most central examples only: ${n} of ${listed.length} here${
+      n > 0 &&
+      place.feature !== null &&
+      view.order !== "central" &&
+      html`, <button type="button" class="plain" onClick=${() => setQuery({ order: "central" })}>central first</button>`
+    }</span
+  >`;
 }
 
 /** The rows. `limit`: how many at most. `compact`: for a narrow column, without whole sequences. */

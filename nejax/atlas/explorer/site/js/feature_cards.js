@@ -2,7 +2,7 @@
 
 import { featureColour } from "./colours.js";
 import { ContextLine } from "./context_line.js";
-import { counted, decimal, percent } from "./format.js";
+import { counted, decimal, often, percent } from "./format.js";
 import { html } from "./html.js";
 import { PeakChips } from "./peak_chips.js";
 import { setQuery, to } from "./route.js";
@@ -97,6 +97,7 @@ function Card({ neuron, clustering, scale, one, state, isPinned, selected, lit, 
         <span data-fact="cohesion"
           title="Mean similarity of its examples to each other"
           >cohesion ${cohesion === null ? "–" : decimal(cohesion)}</span>
+        ${isOwn && html`<${Census} feature=${neuron.features[feature]} />`}
       </span>
       ${!isOwn && html`<${Origin} neuron=${neuron} origin=${one.origin} />`}
     </header>
@@ -111,6 +112,15 @@ function Card({ neuron, clustering, scale, one, state, isPinned, selected, lit, 
       )}
     </ul>
   </article>`;
+}
+
+/** How often the atlas's feature comes in the corpus, where that was counted. */
+function Census({ feature: { frequency, coverage } }) {
+  if (frequency === null) return null;
+  return html`<span data-fact="frequency" title="Tokens of the census that excite it">${often(frequency)}</span>
+    ${coverage !== null && html`<span data-fact="coverage"
+      title="Share of the neuron’s activation in the census that is at these tokens"
+      >coverage ${decimal(100 * coverage)}%</span>`}`;
 }
 
 /** Which examples a card shows: the central one, then the strongest, if they have text; always the selected one. */

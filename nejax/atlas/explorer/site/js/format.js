@@ -24,6 +24,15 @@ export const counted = (n, noun) => `${whole.format(n)} ${noun}${n === 1 ? "" : 
 /** "12%". */
 export const percent = (share) => (share === null ? "–" : `${Math.round(100 * share)}%`);
 
+/** How often something comes: "1 in 3,400 tokens", or a share where it comes at more than one in a hundred. */
+export function often(share) {
+  if (share === 0) return "at no token";
+  return share > 0.01 ? `${decimal(100 * share)}% of tokens` : `1 in ${whole.format(roughly(1 / share))} tokens`;
+}
+
+/** A whole number of which the first two digits are told. */
+const roughly = (n) => Number(n.toPrecision(n < 1000 ? 3 : 2));
+
 /** A neuron's name. */
 export const neuronName = (layer, neuron) => `Layer ${layer}, neuron ${neuron}`;
 

@@ -120,7 +120,7 @@ export function windowPieces(neuron, example, { before = Infinity, after = Infin
       id: neuron.tokens[token][0],
       text: neuron.tokens[token][1],
       activation: example.activations[i] * neuron.activation_step,
-      importance: example.importance?.[i],
+      importance: example.importance?.[i] ?? undefined,
       position: example.start + i,
       fromPeak: i - peak,
     }))

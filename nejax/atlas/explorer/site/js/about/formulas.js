@@ -6,6 +6,7 @@ const block = (content, label) => html`<math display="block" aria-label=${label}
 const i = (name) => html`<mi>${name}</mi>`;
 const sub = (name, index) => html`<msub><mi>${name}</mi><mrow>${index}</mrow></msub>`;
 const norm = (content) => html`<mrow><mo>|</mo>${content}<mo>|</mo></mrow>`;
+const large = (content) => html`<mstyle displaystyle="true">${content}</mstyle>`;
 const pair = html`<mi>i</mi><mo>,</mo><mi>j</mi>`;
 
 /** e = x ⊙ w, and what its entries sum to. */
@@ -58,6 +59,34 @@ export const Cohesion = () =>
       <munder><mo>∑</mo><mrow><mi>j</mi><mo>∈</mo><mi>F</mi><mo>,</mo><mi>j</mi><mo>≠</mo><mi>i</mi></mrow></munder>
       <mo stretchy="false">(</mo><mn>1</mn><mo>−</mo>${sub("d", pair)}<mo stretchy="false">)</mo>`,
     "the cohesion of example i is the mean of one minus d i j over the other examples j of its feature F",
+  );
+
+/** The importance of a token before the peak. */
+export const Importance = () =>
+  block(
+    html`<msub><mtext>importance</mtext><mi>k</mi></msub><mo>=</mo>
+      <mfrac>
+        ${large(html`<mi>a</mi><mo>−</mo>${sub("a", i("k"))}`)}
+        ${large(html`<mi>a</mi><mo>−</mo>${sub("a", html`<mn>0</mn>`)}`)}
+      </mfrac>
+      <mo>,</mo><mspace width="1em" /><mtext>kept between 0 and 1</mtext>`,
+    "the importance of token k is a minus a k, over a minus a 0, kept between 0 and 1",
+  );
+
+/** The frequency and the coverage of a feature. */
+export const FrequencyAndCoverage = () =>
+  block(
+    html`<mtext>frequency</mtext><mo>=</mo>
+      <mfrac><mrow>${norm(sub("T", i("F")))}</mrow><mrow>${norm(i("T"))}</mrow></mfrac>
+      <mo>,</mo><mspace width="2em" />
+      <mtext>coverage</mtext><mo>=</mo>
+      <mfrac>
+        ${large(html`<munder><mo>∑</mo><mrow><mi>t</mi><mo>∈</mo>${sub("T", i("F"))}</mrow></munder>${sub("a", i("t"))}`)}
+        ${large(html`<munder><mo>∑</mo><mrow><mi>t</mi><mo>∈</mo><mi>T</mi><mo>,</mo>${sub("a", i("t"))}<mo
+          >${">"}</mo><mn>0</mn></mrow></munder>${sub("a", i("t"))}`)}
+      </mfrac>`,
+    "frequency is the number of tokens of feature F over that of all tokens; coverage is the sum of the activation at " +
+      "these over the sum of all that is above 0",
   );
 
 /** The silhouette of an example. */

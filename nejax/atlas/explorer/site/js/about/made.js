@@ -18,6 +18,8 @@ export function HowMade() {
       "Features",
       `${counted(atlas.n_features, "feature")} in ${counted(atlas.n_examples, "example")}: ${clustering(settings)}`,
     ],
+    ["Importance", importance(settings)],
+    ["Census", census(stages?.census)],
     ["Dead neurons", deadNeurons(stages?.inputs)],
     ["Made with", `nejax ${versions?.nejax}, JAX ${versions?.jax} on ${versions?.backend}, in ${settings.precision}`],
     ["This site", leftOut(atlas)],
@@ -62,6 +64,20 @@ function repeats({ max_repeats }, inputs) {
   const left = inputs ? `; ${counted(inputs.repeats_left_out, "other")} left out` : "";
   return `at most ${counted(max_repeats, "example")} with the same eight tokens up to the peak${left}`;
 }
+
+const ABLATIONS = {
+  padding: "padding in its place",
+  deletion: "the text without it",
+  mean: "the mean input in its place",
+  gradient: "an estimate, from the gradient, of padding in its place",
+};
+
+const importance = ({ importance: isThere, importance_examples: n, importance_window: window, importance_by: by }) =>
+  isThere &&
+  `of the ${counted(window, "token")} before the peak, in up to ${counted(n, "example")} a feature; what stands for ` +
+    `a token that is taken away: ${ABLATIONS[by] ?? by}`;
+
+const census = (facts) => facts && `${counted(facts.tokens, "token")} of ${counted(facts.sequences, "sequence")}`;
 
 const deadNeurons = (inputs) => inputs && `${counted(inputs.dead_neurons, "neuron")} without an example`;
 

@@ -1,6 +1,8 @@
 // The method in a page, for someone who has never heard of it.
 
-import { Cohesion, Distance, Embedding, Linkage, MeanDistance, Silhouette } from "../about/formulas.js";
+import {
+  Cohesion, Distance, Embedding, FrequencyAndCoverage, Importance, Linkage, MeanDistance, Silhouette,
+} from "../about/formulas.js";
 import { HowMade } from "../about/made.js";
 import { PageGuide } from "../about/pages_guide.js";
 import { html } from "../html.js";
@@ -11,7 +13,7 @@ const paper = (text) => html`<a href=${PAPER} rel="noreferrer">${text}</a>`;
 export function About() {
   return html`<article class="prose">
     <h1 tabindex="-1">About: what a neuron really does</h1>
-    <${Problem} /> <${Method} /> <${Measures} />
+    <${Problem} /> <${Method} /> <${Measures} /> <${Beyond} />
     <h2 id="words">Words</h2>
     <${Words} />
     <h2 id="pages">How to read the pages</h2>
@@ -97,6 +99,34 @@ const Measures = () => html`
   <${Silhouette} />
 `;
 
+const Beyond = () => html`
+  <h2 id="beyond">Beyond the peaks</h2>
+  <p>An atlas may hold two things more; the last section says what is in this one.</p>
+  <p>
+    <strong>Token importance</strong> says what in the text before the peak a feature needs: it is the part of the
+    activation <math><mi>a</mi></math> that is lost when the token <math><mi>k</mi></math> positions before the peak
+    is taken away, of what is lost without the peak's own token. It is measured in the most central examples of each
+    feature; the others are left plain.
+  </p>
+  <${Importance} />
+  <p>
+    A <strong>census</strong> reads the corpus once more, all of it or a sample, and asks of every
+    token that can be a peak, <math><mi>T</mi></math> in all, which feature of a neuron it excites: where the neuron
+    fires, the one whose direction, the mean of its examples' embeddings, is nearest, if that is near enough.
+    With <math><msub><mi>T</mi><mi>F</mi></msub></math> the tokens of a feature <math><mi>F</mi></math>,
+    its <strong>frequency</strong> is their share of all tokens, and its <strong>coverage</strong> is the share of
+    the neuron's activation that is at them. A neuron's coverage is the sum over its features: what they leave
+    unexplained is the rest.
+  </p>
+  <${FrequencyAndCoverage} />
+  <p>
+    <strong>Mean distance by activation</strong> is the mean distance over all pairs of tokens at which the activation
+    is in one band, between two parts of the neuron's maximum. Where it rises towards low activation, a neuron that has
+    one meaning at its peaks has many below. <strong>Mean distance everywhere</strong> is the same over all bands
+    together.
+  </p>
+`;
+
 const Words = () => html`<dl>
   <dt>Neuron</dt>
   <dd>A unit of an MLP's hidden layer, named by its layer and its number in it, both from 0.</dd>
@@ -122,8 +152,8 @@ const Limits = () => html`
   <h2 id="limits">What this cannot tell</h2>
   <ul>
     <li>
-      Only the strongest examples are looked at. What a neuron does at low activation, where it spends most of its
-      time, is not here.
+      Features are made of the strongest examples only. What a neuron does at low activation, where it spends most of
+      its time, is at most counted by a census.
     </li>
     <li>A feature is what the corpus holds: another corpus shows other features, and none that it lacks.</li>
     <li>

@@ -71,7 +71,7 @@ function Side({ name, text, side, other, view }) {
     ${
       neuron &&
       neuron.examples.length > 0 &&
-      html`<${ExampleLegend} neuron=${neuron} view=${view} />
+      html`<${ExampleLegend} neuron=${neuron} place=${place} view=${view} />
       <${ExampleList} key=${placeId(place)} neuron=${neuron} place=${place} view=${view}
         limit=${MOST_EXAMPLES} compact />
       ${

@@ -78,7 +78,7 @@ function Feature({ atlas, neuron, place, view, query }) {
       <section aria-labelledby="examples-title">
         <h2 id="examples-title">Examples</h2>
         <${ViewControls} atlas=${atlas} view=${view} />
-        <${ExampleLegend} neuron=${neuron} view=${view} />
+        <${ExampleLegend} neuron=${neuron} place=${place} view=${view} />
         <${ExampleList} key=${id} neuron=${neuron} place=${place} view=${view} />
       </section>
       <aside>

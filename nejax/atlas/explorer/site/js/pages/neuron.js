@@ -2,6 +2,7 @@
 
 import { useMemo } from "../../vendor/hooks.js";
 import { ActivationHistogram } from "../activation_histogram.js";
+import { BandChart } from "../band_chart.js";
 import { useAtlas } from "../context.js";
 import { CutNotice } from "../cut_notice.js";
 import { clusteringAt, clusteringMethod, hasTree } from "../clustering.js";
@@ -110,6 +111,7 @@ function Neuron({ neuron, query }) {
           class="soft">One example has no distances to others: there is no dendrogram to cut and no map to draw.</p>`}
         ${examples.length > 1 && html`<${Peek} ...${linked} scale=${scale} />`}
         <${ActivationHistogram} ...${linked} />
+        ${neuron.bands && html`<${BandChart} bands=${neuron.bands} overall=${measures.corpus_mean_distance} />`}
       </aside>
       <${Measures} atlas=${atlas} measures=${measures} clustering=${clustering} cut=${cut} />
     </div>

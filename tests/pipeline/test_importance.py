@@ -1,0 +1,201 @@
+"""The importance stage of a whole tiny run: one plain pass for each example and token, resuming, bad tokens."""
+
+import dataclasses
+import random
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from tiny_gpt2 import D_MLP, random_model
+
+from nejax.errors import UserError
+from nejax.models.tokens import train_tokenizer
+from nejax.models.weights import save_gpt2
+from nejax.neuron.importance import token_importance
+from nejax.pipeline import importance as importance_module
+from nejax.pipeline.checkpoints import Checkpoints
+from nejax.pipeline.importance import PARTIAL, agreement_of, importance, most_central, padding_token
+from nejax.pipeline.settings import Settings
+from nejax.pipeline.stages import Run
+from nejax.pipeline.stores import RunDirectory, Store
+
+DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]
+WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]
+WINDOW = 6
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> Settings:
+    folder = tmp_path_factory.mktemp("sources")
+    tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
+    save_gpt2(random_model(300, 32, DEAD), folder / "model", tokenizer)
+    text = "\n\n".join(" ".join(random.Random(i).choices(WORDS, k=90)) for i in range(6))
+    (folder / "text.txt").write_text(text)
+    return Settings(
+        model=str(folder / "model"),
+        corpus=str(folder / "text.txt"),
+        seq_len=24,
+        keep=8,
+        examples=6,
+        similar=0,
+        importance=True,
+        importance_examples=2,
+        importance_window=WINDOW,
+    )
+
+
+def a_run(folder: Path, settings: Settings, **options: object) -> Run:
+    return Run(folder, settings, quiet=True, batch_size=4, **options)
+
+
+@pytest.fixture(scope="module")
+def run(settings, tmp_path_factory) -> Run:
+    run = a_run(tmp_path_factory.mktemp("finished") / "run", settings)
+    importance(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def store(run) -> Store:
+    return importance(run)
+
+
+def assert_identical(a: Store, b: Store) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert (a[name].dtype, a[name].tobytes()) == (b[name].dtype, b[name].tobytes()), name
+
+
+def test_the_importances_are_those_of_one_pass_for_each_example_and_token(run, store):
+    """The worst difference of 1,000 importances is 4e-6: a part of float32's rounding of activations near 2."""
+    model, chosen, padding = run.loaded.model, run.inputs(), run.loaded.tokenizer.bos_token_id
+    activations = nnx.jit(lambda model, tokens: model(tokens, reader=lambda view: view.activation)[1])
+    n_layers, d_mlp, n_examples = chosen["sequence"].shape
+    order = np.random.default_rng(0).permutation(len(store["example"]))[:40]
+    for example, without in zip(store["example"][order], store["without"][order], strict=True):
+        layer, neuron, rank = np.unravel_index(example, (n_layers, d_mlp, n_examples))
+        sequence, position = (int(chosen[name][layer, neuron, rank]) for name in ("sequence", "position"))
+        tokens = run.tokens().take(np.array([sequence])).tokens[0]
+        offsets = np.arange(min(WINDOW, position - 1) + 1)
+        rows = np.tile(tokens, (WINDOW + 2, 1)).astype(np.int32)
+        rows[1 + offsets, position - offsets] = padding
+        found = np.asarray(activations(model, jnp.asarray(rows)))[layer, :, position, neuron]
+        of_one_by_one = np.asarray(token_importance(found[0], found[1 + offsets]))
+        of_stage = np.asarray(token_importance(chosen["activation"][layer, neuron, rank], without))
+        np.testing.assert_allclose(of_stage[: len(offsets)], of_one_by_one, atol=1e-5)
+        assert np.isnan(without[len(offsets) :]).all()
+
+
+def test_the_examples_are_the_most_central_of_every_feature(run, store):
+    chosen, expected = run.inputs(), []
+    for layer, found in enumerate(run.features()):
+        for neuron, feature in np.argwhere(found["central"] >= 0):
+            own = np.flatnonzero(found["label"][neuron] == feature)
+            own = sorted(own, key=lambda rank: -np.nan_to_num(found["cohesion"][neuron, rank]))[:2]
+            assert own[0] == found["central"][neuron, feature]
+            expected += [(layer * D_MLP + neuron) * chosen["sequence"].shape[2] + rank for rank in own]
+    assert store["example"].tolist() == sorted(map(int, expected))
+
+
+def test_facts_say_what_it_took_and_how_the_ways_agree(run, store):
+    facts = run.directory.manifest["stages"]["importance"]
+    assert facts["examples"] == facts["compared"] == len(store["example"]) or facts["compared"] == 256
+    assert facts["places"] <= facts["branches"] <= facts["tokens"]
+    assert len(facts["agreement"]) == 6
+    for pair in facts["agreement"].values():
+        assert -1 <= pair["correlation"] <= 1
+        assert 0 <= pair["same_token"] <= 1
+
+
+@pytest.mark.parametrize("ablation", ["deletion", "mean", "gradient"])
+def test_the_other_ways_are_stored_too(ablation, run, store, settings, tmp_path):
+    shutil.copytree(run.directory.path, tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run", dataclasses.asdict(settings))
+    del directory.manifest["stages"]["importance"]
+    directory.mark("tokens", directory.manifest["stages"]["tokens"])
+    del directory
+    found = importance(a_run(tmp_path / "run", dataclasses.replace(settings, importance_by=ablation)))
+    assert np.array_equal(np.isnan(found["without"]), np.isnan(store["without"]))
+    same = np.isclose(found["without"], store["without"], rtol=1e-4, equal_nan=True)
+    assert not same.all()
+
+
+def test_killed_and_run_again_it_ends_with_the_same_bits(run, store, settings, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    monkeypatch.setattr(importance_module, "PEAKS", 20)
+    shutil.copytree(run.directory.path, tmp_path / "run")
+    again = a_run(tmp_path / "run", settings, checkpoint_seconds=0.0)
+    del again.directory.manifest["stages"]["importance"]
+    save, saved = Checkpoints.save, []
+
+    def save_and_die(self: Checkpoints, n: int, store: Store) -> None:
+        save(self, n, store)
+        saved.append(n)
+        if len(saved) in (1, 3):
+            raise Killed
+
+    monkeypatch.setattr(Checkpoints, "save", save_and_die)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            importance(again)
+    assert_identical(importance(again), store)
+    assert saved == sorted(set(saved))
+    assert not (tmp_path / "run" / PARTIAL).exists()
+    before, after = (r.directory.manifest["stages"]["importance"] for r in (run, again))
+    assert {**before, "seconds": 0, "blocks": 0} == {**after, "seconds": 0, "blocks": 0}
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_most_central_takes_the_first_by_cohesion(n):
+    rng = np.random.default_rng(n)
+    label = rng.integers(-1, 3, (20, 9)).astype(np.int32)
+    cohesion = np.where(label < 0, np.nan, rng.integers(0, 4, (20, 9)) / 4).astype(np.float32)
+    expected = np.zeros(label.shape, bool)
+    for row, column in np.ndindex(label.shape):
+        if label[row, column] >= 0:
+            rivals = np.flatnonzero(label[row] == label[row, column])
+            ahead = [(-cohesion[row, i], i) < (-cohesion[row, column], column) for i in rivals]
+            expected[row, column] = sum(ahead) < n
+    np.testing.assert_array_equal(most_central(label, cohesion, n), expected)
+
+
+def test_agreement_is_of_what_both_have():
+    a = np.array([[0.1, 0.9, np.nan], [0.0, 0.0, 0.0], [0.5, 0.2, 0.1]])
+    b = np.array([[0.2, 0.8, 1.0], [0.4, 0.1, 0.0], [0.1, 0.3, 0.2]])
+    there = ~np.isnan(a)
+    expected = np.corrcoef(a[there], b[there])[0, 1]
+    assert agreement_of(a, b) == {"correlation": round(expected, 4), "same_token": 0.5}
+    assert agreement_of(a[:0], b[:0]) == {"correlation": None, "same_token": None}
+
+
+def test_a_padding_token_that_the_vocabulary_lacks_is_refused(settings, run, tmp_path):
+    wrong = a_run(tmp_path, dataclasses.replace(settings, padding_token="zebra crossing"))
+    with pytest.raises(UserError, match=r"--padding_token='zebra crossing' is not a token of .* expected one of its"):
+        importance(wrong)
+    assert not (tmp_path / "collect").exists()  # nothing was computed first
+
+
+def test_another_padding_token_is_used(settings, tmp_path):
+    tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
+    for token, expected in ((None, tokenizer.bos_token_id), (" cat", tokenizer.encode(" cat")[-1])):
+        run = a_run(tmp_path / str(expected), dataclasses.replace(settings, padding_token=token))
+        assert padding_token(run) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("importance_window", 0, "at least 1"),
+        ("importance_examples", 0, "at least 1"),
+        ("similar_recall", 0.0, "a share above 0"),
+        ("census_sequences", 0, "at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(name, value, expected, settings):
+    with pytest.raises(UserError, match=f"--{name}={value:g}: expected {expected}"):
+        dataclasses.replace(settings, **{name: value}).check()
