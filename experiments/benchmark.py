@@ -8,7 +8,7 @@ Produces `RUN/SUBJECT.json` (the machine, every figure) and `RUN/SUBJECT.txt`, t
     python experiments/benchmark.py collection                                    # 8 minutes, 8 GB of memory
     python experiments/benchmark.py sae --repeats=20                              # 5 minutes
     python experiments/benchmark.py similar --repeats=3                           # 20 minutes, 6 GB of memory
-    python experiments/benchmark.py importance                                    # N minutes
+    python experiments/benchmark.py importance --repeats=3                        # 6 minutes
 
 Subjects: `clustering` (distances, average linkage, components, k-means and spectral clustering, beside SciPy,
 scikit-learn and OTT-JAX: the same work, in one process, in turns, with the machine's own limit beside it), `explorer`

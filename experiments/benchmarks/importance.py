@@ -10,31 +10,22 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from flax import nnx
-from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Int
 
+from benchmarks.importance_passes import whole_passes
 from nejax.errors import UserError
-from nejax.models.reading import LayerView
 from nejax.pipeline.ablation import Cost, Peaks, activations_without
-from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
 from nejax.pipeline.importance import most_central, padding_token
 from nejax.pipeline.stages import Run, Settings, products_of
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("importance_sequences", ["64", "512"], "importance: of the corpus, one race for each number.")
+flags.DEFINE_list("importance_sequences", ["64"], "importance: of the corpus, one race for each number.")
 flags.DEFINE_integer("importance_timed", 16, "importance: sequences whose examples are timed.", lower_bound=1)
 flags.DEFINE_integer("importance_passes", 256, "importance: whole passes in a round, a sample.", lower_bound=1)
 
-BATCH = 16
-"""Sequences a whole pass."""
-
 TOLERANCE = 1e-5
-"""By how much what is found may differ, as a part of the activation at the peak."""
+"""By how much what is found may differ, as a part of the activation at the peak, or of 1 where that is less."""
 
 NAIVE, SHARED, NEJAX = "a pass an example and token", "a pass a peak's place and token", "nejax, branches"
 
@@ -64,7 +55,7 @@ class Figures(NamedTuple):
     timed_passes: int
     """Of the passes, those that were timed; the seconds are scaled from them."""
     worst_difference: float
-    """From nejax, as a part of the activation at the peak, over the pairs that both found."""
+    """From nejax, over the pairs that both found, as a part of the activation at the peak, or of 1 where it is less."""
 
 
 class _Examples(NamedTuple):
@@ -119,7 +110,7 @@ def race(examples: _Examples, n_sequences: int, repeats: int) -> list[Figures]:
     shared, pass_of = np.unique(place_of, axis=0, return_inverse=True)
     some_pairs = rng.choice(len(example), min(len(example), FLAGS.importance_passes), replace=False)
     some_passes = rng.choice(len(shared), min(len(shared), FLAGS.importance_passes), replace=False)
-    whole = partial(_whole_passes, examples)
+    whole = partial(whole_passes, examples.model, examples.tokens, examples.padding)
     contenders: dict[str, Callable[[], Any]] = {
         NAIVE: lambda: whole(place_of[some_pairs]),
         SHARED: lambda: whole(shared[some_passes]),
@@ -137,7 +128,7 @@ def race(examples: _Examples, n_sequences: int, repeats: int) -> list[Figures]:
     ):
         of = example[pairs]
         difference = found[by][peaks.layer[of], row, peaks.neuron[of]] - without[of, offset[pairs]]
-        differences[by] = float((np.abs(difference) / np.abs(examples.activation[of])).max())
+        differences[by] = float((np.abs(difference) / np.maximum(np.abs(examples.activation[of]), 1)).max())
         if not differences[by] <= TOLERANCE:
             raise RuntimeError(f"{by} and nejax differ by {differences[by]:.1e} of an activation")
 
@@ -159,36 +150,6 @@ def race(examples: _Examples, n_sequences: int, repeats: int) -> list[Figures]:
         spread = median, float(seconds.min()), float(seconds.max()), 1e6 * median / n_pairs
         figures.append(Figures(by, *size, passes, tokens, *spread, timed, differences[by]))
     return figures
-
-
-def _whole_passes(examples: _Examples, places: np.ndarray) -> Float[np.ndarray, "n_layers n_passes d_mlp"]:
-    """All activations at a position of a sequence, one whole pass for each (sequence, position, replaced token)."""
-    graph, state = nnx.split(examples.model)
-    state, batch, found = place(state), up_to_devices(BATCH), []
-    for first in range(0, len(places), batch):
-        sequence, position, replaced = places[first : first + batch].T
-        tokens = examples.tokens[sequence].astype(np.int32)
-        tokens[np.arange(len(tokens)), replaced] = examples.padding
-        rows = fill_up(tokens, batch), fill_up(position.astype(np.int32), batch)
-        found.append(fetch(_activations_at(state, *place(rows, AXIS), graph=graph))[:, : len(tokens)])
-    return np.concatenate(found, axis=1)
-
-
-@partial(jax.jit, static_argnames="graph")
-def _activations_at(
-    state: Any, tokens: Int[Array, "batch seq"], position: Int[Array, " batch"], *, graph: Any
-) -> Float[Array, "n_layers batch d_mlp"]:
-    def on_device(state: Any, tokens: Array, position: Array) -> Array:
-        def read(view: LayerView) -> Array:
-            return view.activation[jnp.arange(len(tokens)), position]
-
-        return nnx.merge(graph, state)(tokens, reader=read)[1]
-
-    everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
-    run = jax.shard_map(
-        on_device, mesh=mesh_of_all(), in_specs=(everywhere, spread, spread), out_specs=PartitionSpec(None, AXIS)
-    )
-    return run(state, tokens, position)
 
 
 def table(group: list[Figures]) -> list[str]:

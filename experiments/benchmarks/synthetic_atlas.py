@@ -6,9 +6,7 @@ clustered and the atlas written as in any run.
 
 import functools
 import hashlib
-import sysconfig
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -16,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import drawn
+from benchmarks.python_text import python_installation
 from nejax.models.tokens import train_tokenizer
 from nejax.neuron.moments import Moments
 from nejax.pipeline.choose import Chosen
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.documents import Document
 from nejax.pipeline.histogram import MOST_TOKENS
-from nejax.pipeline.python_docs import read_python_docs
 from nejax.pipeline.stages import N_REFERENCE, Run, Settings
 from nejax.pipeline.stores import RunDirectory, Store
 
@@ -71,14 +69,14 @@ class SyntheticRun(Run):
             examples=sizes.n_examples,
         )
         super().__init__(directory, settings, quiet=quiet)
-        self.directory = _InMemory(directory, self.directory.manifest["settings"], self._inputs_of)
-        self.sizes, self.own_tokens = sizes, own_tokens
+        self.directory = _InMemory(directory, self.directory.manifest["settings"], self._inputs_of, self._similar)
+        self.dimensions, self.own_tokens = sizes, own_tokens
         self._given = documents
 
     @functools.cached_property
     def loaded(self) -> Any:
         """No model, but its tokenizer."""
-        sizes = self.sizes
+        sizes = self.dimensions
         texts = (text for _, text in self._documents)
         tokenizer = train_tokenizer(texts, vocab_size=sizes.vocab_size, n_positions=sizes.seq_len)
         tokenizer.add_tokens(list(self.own_tokens))
@@ -89,16 +87,16 @@ class SyntheticRun(Run):
         """None: no model's numbers are in it."""
         return {}
 
-    def similar(self) -> Store:
+    def _similar(self) -> Store:
         """Any features of other neurons."""
         n_features = sum(facts.get("features", 0) for facts in self.directory.manifest["stages"].values())
-        return drawn.similar_features(n_features, self.settings.similar, self.sizes.n_examples)
+        return drawn.similar_features(n_features, self.settings.similar, self.dimensions.n_examples)
 
     @functools.cached_property
     def _documents(self) -> Sequence[Document]:
         if self._given is not None:
             return self._given
-        return python_installation(8 * self.sizes.n_sequences * self.sizes.seq_len)
+        return python_installation(8 * self.dimensions.n_sequences * self.dimensions.seq_len)
 
     @functools.cached_property
     def _sequences(self) -> Sequences:
@@ -107,18 +105,19 @@ class SyntheticRun(Run):
         return shards.take(np.arange(shards.n_sequences))
 
     @functools.cached_property
-    def _input_weights(self) -> np.ndarray:
-        n_layers, d_mlp, d_model, *_ = self.sizes
+    def input_weights(self) -> np.ndarray:
+        """[n_layers, d_model, d_mlp], drawn."""
+        n_layers, d_mlp, d_model, *_ = self.dimensions
         return np.random.default_rng(0).standard_normal((n_layers, d_model, d_mlp), np.float32)
 
     @functools.cached_property
     def _places(self) -> np.ndarray:
-        return drawn.places_of_kinds(self._sequences.tokens, self._can_peak(self._sequences))
+        return drawn.places_of_kinds(self._sequences.tokens, self.can_peak(self._sequences))
 
     @functools.cached_property
     def _rows(self) -> np.ndarray:
         """[n_layers, d_mlp, n_examples]: which of the places."""
-        n_layers, d_mlp, _, n_examples = self.sizes[:4]
+        n_layers, d_mlp, _, n_examples = self.dimensions[:4]
         layers = [drawn.places_of_neurons(layer, self._places, d_mlp, n_examples) for layer in range(n_layers)]
         return np.stack(layers)
 
@@ -127,12 +126,12 @@ class SyntheticRun(Run):
         return drawn.examples_at(self._places, self._rows)
 
     def _inputs_of(self, layer: int) -> np.ndarray:
-        return drawn.inputs_of_kinds(layer, len(self._places), self.sizes.d_model)
+        return drawn.inputs_of_kinds(layer, len(self._places), self.dimensions.d_model)
 
     def _collect(self) -> tuple[Store, dict[str, Any]]:
         chosen, rng = self._chosen, np.random.default_rng(1)
-        shape = self.sizes[:2]
-        n_tokens = int(self._sizes[1].sum())
+        shape = self.dimensions[:2]
+        n_tokens = int(self.sizes[1].sum())
         variance = rng.uniform(0.01, 0.2, shape)
         powers = [n_tokens * variance**power * (1 + rng.random(shape)) for power in (1, 1.5, 2)]
         moments = np.full(shape, n_tokens), rng.normal(0, 0.05, shape), *powers
@@ -146,7 +145,7 @@ class SyntheticRun(Run):
         return store, {"peakable_tokens": n_tokens}
 
     def _inputs(self) -> tuple[Store, dict[str, Any]]:
-        n_layers, d_mlp = self.sizes[:2]
+        n_layers, d_mlp = self.dimensions[:2]
         n_inputs = len(self._places) * drawn.N_PLACES
         some = np.linspace(0, n_inputs - 1, N_REFERENCE).astype(int)
         n_sampled = min(MOST_TOKENS, self.directory.manifest["stages"]["collect"]["peakable_tokens"])
@@ -165,10 +164,20 @@ class SyntheticRun(Run):
 class _InMemory(RunDirectory):
     """Keeps the stores of all layers in memory; those of one layer are made anew, and the tokens are on disk."""
 
-    def __init__(self, path: Path | str, settings: Mapping[str, Any], inputs_of: Callable[[int], np.ndarray]):
+    def __init__(
+        self,
+        path: Path | str,
+        settings: Mapping[str, Any],
+        inputs_of: Callable[[int], np.ndarray],
+        similar: Callable[[], Store],
+    ):
         super().__init__(path, settings)
         self._kept: dict[str, Store] = {}
-        self._inputs_of = inputs_of
+        self._inputs_of, self._similar = inputs_of, similar
+
+    def is_done(self, name: str) -> bool:
+        """Similar features are drawn, not looked for."""
+        return name == "similar" or super().is_done(name)
 
     def stage(self, name: str, compute: Callable[[], tuple[Store, dict[str, Any]]]) -> Store:
         """The store of a stage. That it is done is noted on disk only with the atlas."""
@@ -180,21 +189,9 @@ class _InMemory(RunDirectory):
         return store
 
     def load(self, name: str) -> Store:
-        """The inputs of a layer, or some of the tokens."""
+        """The inputs of a layer, some of the tokens, or similar features."""
         if name.startswith("tokens-"):
             return super().load(name)
+        if name == "similar":
+            return self._similar()
         return {"inputs": self._inputs_of(int(name.removeprefix("inputs-")))}
-
-
-def python_installation(n_characters: int) -> list[Document]:
-    """Documentation, then sources, of the Python installation: at least so many characters, or all 27 million."""
-    root = Path(sysconfig.get_path("stdlib"))
-    files = (file for pattern in ("*.py", "[a-z]*/*.py") for file in sorted(root.glob(pattern)))
-    sources = ((str(file.relative_to(root)), file.read_text(errors="replace")) for file in files)
-    found, n = [], 0
-    for name, text in chain(read_python_docs(), sources):
-        found.append(Document(name, text))
-        n += len(text)
-        if n >= n_characters:
-            break
-    return found

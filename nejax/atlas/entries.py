@@ -42,7 +42,7 @@ class Example:
     coordinates: tuple[float, float]
     """Of its embedding, at length 1, on the two axes along which those of the neuron's examples spread most, from
     their mean (stored as float16)."""
-    _importance: np.ndarray | None
+    _importance: np.ndarray | None = None
 
     @property
     def importance(self) -> np.ndarray:

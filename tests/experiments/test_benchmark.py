@@ -128,3 +128,33 @@ def test_similar_settings_that_make_no_sense(flag, tmp_path: Path):
     done = benchmark("similar", flag, "--run=out", cwd=tmp_path)
     assert done.returncode == 2 and flag.split("=")[0] in done.stderr and "expected" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_importance(tmp_path: Path):
+    small = ["--importance_sequences=4", "--importance_timed=2", "--importance_passes=24", "--repeats=2", "--run=out"]
+    done = benchmark("importance", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "out" / "importance.json").read_text())["figures"]
+    naive, shared, ours = figures
+    assert [f["by"].split(",")[0] for f in figures] == ["a pass an example and token"] + [
+        "a pass a peak's place and token",
+        "nejax",
+    ]
+    assert naive["passes"] == naive["n_pairs"] > shared["passes"] > ours["passes"] >= ours["n_places"] > 0
+    assert all(f["tokens"] == 128 * f["passes"] for f in (naive, shared)) and ours["tokens"] <= shared["passes"]
+    assert naive["timed_passes"] == shared["timed_passes"] == 24 and ours["timed_passes"] == ours["passes"]
+    for f in figures:
+        assert 0 < f["fastest"] <= f["seconds"] <= f["slowest"]
+        assert f["us_a_pair"] == pytest.approx(1e6 * f["seconds"] / f["n_pairs"])
+        assert f["worst_difference"] <= 1e-5
+    assert done.stdout.count("scaled from 24 passes") == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["importance.json", "importance.txt"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--importance_sequences=64,many", "--importance_sequences=0"])
+def test_importance_settings_that_make_no_sense(flag, tmp_path: Path):
+    done = benchmark("importance", flag, "--run=out", cwd=tmp_path)
+    assert done.returncode == 2 and "--importance_sequences" in done.stderr and "expected numbers" in done.stderr
+    assert "Traceback" not in done.stderr

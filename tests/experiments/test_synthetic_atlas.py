@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.synthetic_atlas import Sizes, SyntheticRun, python_installation
+from benchmarks.python_text import python_installation
+from benchmarks.synthetic_atlas import Sizes, SyntheticRun
 from nejax.atlas.atlas import Atlas, open_atlas
 from nejax.atlas.write import write_atlas
 from nejax.pipeline.documents import Document

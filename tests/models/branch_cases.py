@@ -87,7 +87,7 @@ def both_ways(model: Any, case: Case, *, edited: bool = False) -> tuple[list[Lay
     found = jax.tree.map(_as_numpy, nnx.jit(in_branches)(model, jnp.asarray(case.tokens), case.branches))
     expected = jax.tree.map(_as_numpy, nnx.jit(plainly)(model, jnp.asarray(case.spliced)))
 
-    def part(view: LayerView, cut: Callable[[np.ndarray], np.ndarray]) -> LayerView:
+    def part(view: Any, cut: Callable[[Any], Any]) -> LayerView:
         return LayerView(*(field if field.ndim == 1 else cut(field) for field in view))
 
     of_branches, of_passes = [], []

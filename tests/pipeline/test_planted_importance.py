@@ -4,6 +4,8 @@ After "... A B ... A" one neuron fires because B followed A before. So of all to
 matter, the earlier A and B, whichever way tokens are taken away.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +41,7 @@ def model() -> GPT2:
     model = nnx.merge(graph, jax.tree.map(jnp.zeros_like, state))
     model.token_embedding.embedding[...] = jnp.eye(D)[IDENTITY]
     model.position_embedding.embedding[...] = jnp.eye(D)[PLACE]
-    blocks = model.blocks
+    blocks: Any = model.blocks
     # The norms take the mean away; their biases add it again, so that weights below read ones and zeros over s.
     for norm, ones in ((blocks.attention_norm, (2, 3)), (blocks.mlp_norm, (3, 4))):
         norm.scale[...] = jnp.ones((2, D))

@@ -111,8 +111,8 @@ const Beyond = () => html`
   <${Importance} />
   <p>
     A <strong>census</strong> reads the corpus once more, all of it or a sample, and asks of every
-    token that can be a peak, <math><mi>T</mi></math> in all, which feature of a neuron it excites: where the neuron
-    fires, the one whose direction, the mean of its examples' embeddings, is nearest, if that is near enough.
+    token that can be a peak, the set <math><mi>T</mi></math>, which feature of a neuron it excites: where the
+    neuron fires, the one whose direction, the mean of its examples' embeddings, is nearest, if that is near enough.
     With <math><msub><mi>T</mi><mi>F</mi></msub></math> the tokens of a feature <math><mi>F</mi></math>,
     its <strong>frequency</strong> is their share of all tokens, and its <strong>coverage</strong> is the share of
     the neuron's activation that is at them. A neuron's coverage is the sum over its features: what they leave

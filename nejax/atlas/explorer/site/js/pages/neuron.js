@@ -111,7 +111,8 @@ function Neuron({ neuron, query }) {
           class="soft">One example has no distances to others: there is no dendrogram to cut and no map to draw.</p>`}
         ${examples.length > 1 && html`<${Peek} ...${linked} scale=${scale} />`}
         <${ActivationHistogram} ...${linked} />
-        ${neuron.bands && html`<${BandChart} bands=${neuron.bands} overall=${measures.corpus_mean_distance} />`}
+        ${neuron.bands?.n_tokens.some((n) => n > 0) && html`<${BandChart} bands=${neuron.bands}
+          overall=${measures.corpus_mean_distance} />`}
       </aside>
       <${Measures} atlas=${atlas} measures=${measures} clustering=${clustering} cut=${cut} />
     </div>
