@@ -202,6 +202,25 @@ def test_corpora_without_text(model: Path, tmp_path: Path):
         assert name in error and "text" in error
 
 
+def test_a_finished_run_takes_on_importance_and_a_census(finished, model: Path, corpus: Path, tmp_path: Path):
+    shutil.copytree(finished[0] / "run", tmp_path / "run")
+    flags = [f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL, "--census"]
+    line = refused(build(*flags, "--importance", "--padding_token=zebra crossing", cwd=tmp_path))
+    assert "--padding_token='zebra crossing' is not a token of" in line and "expected one of its" in line
+    result = build(*flags, "--importance", "--importance_examples=1", "--importance_by=deletion", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "importance of 20 tokens in" in result.stdout and "features explain" in result.stdout
+    assert (tmp_path / "run" / "plots" / "bands.png").stat().st_size > 10_000
+    central = next(f.central for f in nejax.open_atlas(tmp_path / "run").neuron(1, 3).features)
+    assert len(central.importance) == len(central.tokens)
+
+
+@pytest.mark.parametrize("flag", ["importance_window=0", "importance_examples=0", "census_sequences=0"])
+def test_a_bound_of_nothing(flag: str, tmp_path: Path):
+    assert f"--{flag}: expected at least 1" in refused(build("--importance", f"--{flag}", cwd=tmp_path))
+    assert not list(tmp_path.iterdir()), "refused before any work"
+
+
 @pytest.mark.parametrize("height", ["0", "-0.1", "2.5", "nan"])
 def test_a_height_out_of_range(height: str, tmp_path: Path):
     error = refused(build(f"--height={height}", cwd=tmp_path))
@@ -221,12 +240,13 @@ def test_a_directory_made_with_other_settings(finished, model: Path, corpus: Pat
 def test_an_atlas_of_latents(model: Path, corpus: Path, tmp_path: Path):
     sae = JumpReLUSAE(32, 40, threshold=0.5, rngs=nnx.Rngs(0))
     save_sae(tmp_path / "sae", sae, model_name=str(model), hook_name="blocks.1.mlp.hook_in")
-    flags = [f"--model={model}", f"--corpus={corpus}", *SMALL, "--sae=sae"]
+    flags = [f"--model={model}", f"--corpus={corpus}", *SMALL, "--importance", "--census", "--sae=sae"]
     result = build(*flags, "--run=latents", cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "latents of sae: 1 layer of 40 neurons" in result.stdout
     atlas = nejax.open_atlas(tmp_path / "latents")
     assert (atlas.n_layers, atlas.d_mlp) == (1, 40)
+    assert np.nanmax(atlas.neuron(0, 3).features[0].central.importance) == pytest.approx(1)
     examples = [(i, e) for i in range(40) for f in atlas.neuron(0, i).features for e in f.examples]
     latent, example = next((i, e) for i, e in examples if e.peak == e.position)  # its window begins with BOS
     tokens = jnp.asarray(example.tokens)[None, : example.peak + 1]

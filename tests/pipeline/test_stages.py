@@ -341,20 +341,6 @@ def test_a_batch_of_nothing_is_refused(settings, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_settings_of_a_stage_that_is_not_done_may_change(settings, tmp_path):
-    """A finished run takes on a stage; what was made of all stages is made anew. Then its settings are settled."""
-    directory = Run(tmp_path, dataclasses.replace(settings, similar=0), quiet=True).directory
-    for stage in ("tokens", "atlas", "plots"):
-        directory.mark(stage, {})
-    del directory
-    run = Run(tmp_path, settings, quiet=True)
-    assert run.directory.manifest["settings"]["similar"] == settings.similar
-    assert [*run.directory.manifest["stages"]] == ["tokens"]
-    run.directory.mark("similar", {})
-    with pytest.raises(UserError, match=f"similar is {settings.similar} there and 0 now"):
-        Run(tmp_path, dataclasses.replace(settings, similar=0), quiet=True)
-
-
 def test_other_settings_are_refused_with_both_values(finished, settings):
     with pytest.raises(UserError) as error:
         Run(finished.directory.path, dataclasses.replace(settings, seed=1, height=0.5))
