@@ -127,7 +127,7 @@ def lacks(what: str, flag: str) -> UserError:
 
 
 class SimilarFeature(NamedTuple):
-    """A feature of another neuron whose central example reads nearly the same."""
+    """A feature of another neuron that reads nearly the same: at its central example, or on average over them all."""
 
     layer: int
     neuron: int
@@ -135,8 +135,8 @@ class SimilarFeature(NamedTuple):
     feature: int
     """Index in the neuron."""
     similarity: float
-    """Cosine of the inputs of the two central examples; exactly 1 where they are the same. Stored as float16: within
-    0.03% of what it was."""
+    """Cosine of the inputs of the two central examples, or of the two mean inputs (`--similar_by`); exactly 1 where
+    they are the same. Stored as float16: within 0.03% of what it was."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

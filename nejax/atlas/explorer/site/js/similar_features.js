@@ -30,8 +30,13 @@ export function SimilarFeatures({ atlas, neuron, feature, showsAll, query }) {
   </section>`;
 }
 
-function explanation({ n_similar: n }, similar) {
+function explanation({ n_similar: n, manifest }, similar) {
   if (!n) return "This atlas was built without similar features.";
+  if (manifest.settings.similar_by === "mean") {
+    return similar.length
+      ? "Of other neurons: the cosine of what the two read on average over their examples."
+      : "None: no feature of another neuron reads nearly the same on average over its examples.";
+  }
   if (!similar.length) return "None: no feature of another neuron reads nearly the same at its central example.";
   return "Of other neurons: the cosine of what the two read at their central examples. 1: the very same input.";
 }
