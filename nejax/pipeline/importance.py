@@ -14,10 +14,10 @@ from nejax.pipeline.checkpoints import Checkpoints
 from nejax.pipeline.histogram import sample_sequences
 from nejax.pipeline.settings import Ablation
 from nejax.pipeline.stages import Run, products_of
-from nejax.pipeline.stores import Store, stop_on_full_disk
+from nejax.pipeline.stores import Store, digest_of, pack_text, stop_on_full_disk
 
 PARTIAL = "importance.partial"
-"""The folder of an unfinished stage's checkpoints."""
+"""The folder of an unfinished stage's checkpoints, in one of its own for each choice of examples and settings."""
 
 PEAKS = 4096
 """About so many examples are done between looks at whether a checkpoint is due."""
@@ -95,7 +95,8 @@ def _importance(run: Run) -> tuple[Store, dict[str, Any]]:
     example = np.flatnonzero(np.stack(central))
     by_sequence = example[np.argsort(chosen["sequence"].reshape(-1)[example], kind="stable")]
     work = _Work(run, chosen)
-    checkpoints = Checkpoints(run.directory.path / PARTIAL, run.checkpoint_seconds)
+    what = {"example": by_sequence, "how": pack_text([s.importance_window, s.importance_by, work.padding])}
+    checkpoints = Checkpoints(run.directory.path / PARTIAL / digest_of(what), run.checkpoint_seconds)
     done, saved = checkpoints.latest() or (0, {})
     without = np.full((len(example), s.importance_window + 1), np.nan, np.float32)
     without[:done] = saved.get("without", without[:0])

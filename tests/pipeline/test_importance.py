@@ -150,6 +150,30 @@ def test_killed_and_run_again_it_ends_with_the_same_bits(run, store, settings, t
     assert {**before, "seconds": 0, "blocks": 0} == {**after, "seconds": 0, "blocks": 0}
 
 
+def test_killed_and_run_again_with_other_settings_it_starts_anew(run, store, settings, tmp_path, monkeypatch):
+    """What is not done may be asked for in another way; half of the old answer is no part of the new one."""
+
+    class Killed(BaseException):
+        pass
+
+    def save_and_die(self: Checkpoints, n: int, store: Store) -> None:
+        save(self, n, store)
+        raise Killed
+
+    monkeypatch.setattr(importance_module, "PEAKS", 20)
+    shutil.copytree(run.directory.path, tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run", dataclasses.asdict(settings))
+    del directory.manifest["stages"]["importance"]
+    directory.mark("tokens", directory.manifest["stages"]["tokens"])
+    del directory
+    save = Checkpoints.save
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Checkpoints, "save", save_and_die)
+        narrow = dataclasses.replace(settings, importance_window=WINDOW - 2)
+        importance(a_run(tmp_path / "run", narrow, checkpoint_seconds=0.0))
+    assert_identical(importance(a_run(tmp_path / "run", settings)), store)
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_most_central_takes_the_first_by_cohesion(n):
     rng = np.random.default_rng(n)
