@@ -60,12 +60,12 @@ def measure(repeats: int) -> Iterator[list[Figures]]:
         if not size.isdecimal() or int(size) < 2 * A_DIRECTION:
             raise UserError(f"--similar_sizes={size}: expected numbers of at least {2 * A_DIRECTION} features")
     sizes = [int(size) for size in FLAGS.similar_sizes]
+    if not 0 < FLAGS.similar_recall < 1:
+        raise UserError(f"--similar_recall={FLAGS.similar_recall:g}: expected a share above 0, less than 1")
     if min(sizes) <= FLAGS.similar_peer_most and importlib.util.find_spec("pynndescent") is None:
         raise UserError(
             "PyNNDescent is not installed; it comes with: pip install -e '.[benchmark]'; or --similar_peer_most=0"
         )
-    if not 0 < FLAGS.similar_recall < 1:
-        raise UserError(f"--similar_recall={FLAGS.similar_recall:g}: expected a share above 0, less than 1")
     for n in sizes:
         n_queries = min(n, FLAGS.similar_queries)
         task = Task(n, FLAGS.similar_dimensions, FLAGS.similar_k, n_queries, FLAGS.similar_recall)

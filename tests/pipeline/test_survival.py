@@ -121,7 +121,7 @@ def test_a_disk_that_is_full(command: Command, base: Path):
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
     try:
-        for size, done in (("4k", set()), ("250k", {"collect"}), ("1000k", {"collect", "similar", "atlas"})):
+        for size, done in (("4k", set()), ("250k", {"collect"}), ("1060k", {"collect", "similar", "atlas"})):
             subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
             status, said = command.end("disk/run")
             assert status == 2 and "Traceback" not in said, said[-2000:]
