@@ -97,7 +97,12 @@ def activations_without(
 def _inputs_less_padding(
     state: Any, tokens: Int[Array, "batch seq"], padding: Int[Array, ""], *, graph: Any
 ) -> Float[Array, "batch seq d_model"]:
-    model, position = nnx.merge(graph, state), jnp.arange(tokens.shape[1])
+    return _less_padding(nnx.merge(graph, state), tokens, padding)
+
+
+def _less_padding(model: Any, tokens: Array, padding: Array) -> Array:
+    """What each token's input has more than padding's at the same place."""
+    position = jnp.arange(tokens.shape[1])
     return model.embed(tokens, position) - model.embed(jnp.full_like(tokens, padding), position)
 
 
@@ -361,7 +366,7 @@ def _changes(
 
     def on_device(state: Any, tokens: Array, layer: Array, neuron: Array, position: Array, padding: Array) -> Any:
         model = nnx.merge(graph, state)
-        towards = _less(model, tokens, padding)
+        towards = -_less_padding(model, tokens, padding)
 
         def peaks(part: Array) -> tuple[Array, Array]:
             def edit(name: str, value: Array, at: Array) -> Array:
@@ -386,9 +391,3 @@ def _changes(
         check_vma=False,
     )
     return run(state, tokens, layer, neuron, position, padding)
-
-
-def _less(model: Any, tokens: Array, padding: Array) -> Array:
-    """From each token's input to padding's."""
-    position = jnp.arange(tokens.shape[1])
-    return model.embed(jnp.full_like(tokens, padding), position) - model.embed(tokens, position)

@@ -12,6 +12,7 @@ from nejax.neuron.importance import token_importance
 from nejax.pipeline.ablation import Cost, Peaks, activations_without, mean_less_padding
 from nejax.pipeline.checkpoints import Checkpoints
 from nejax.pipeline.histogram import sample_sequences
+from nejax.pipeline.processes import is_first
 from nejax.pipeline.settings import Ablation
 from nejax.pipeline.stages import Run, products_of
 from nejax.pipeline.stores import Store, digest_of, pack_text, stop_on_full_disk
@@ -43,7 +44,8 @@ def importance(run: Run) -> Store:
     for _ in run.features():  # before the clock of this stage starts
         pass
     store = run.directory.stage("importance", lambda: _importance(run))
-    shutil.rmtree(run.directory.path / PARTIAL, ignore_errors=True)  # only now is the result safe
+    if is_first():  # only now is the result safe
+        shutil.rmtree(run.directory.path / PARTIAL, ignore_errors=True)
     return store
 
 
