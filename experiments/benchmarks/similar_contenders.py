@@ -5,6 +5,7 @@ times its length, so that two features of one direction have a cosine between 0.
 neighbours mean something, as in a model.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -85,12 +86,11 @@ def products(task: Task) -> Callable[[], np.ndarray]:
 
 def peer(task: Task) -> Callable[[], np.ndarray]:
     """PyNNDescent's graph of all features; what numba compiles is compiled before."""
-    from pynndescent import NNDescent
-
+    descent = importlib.import_module("pynndescent").NNDescent  # not everyone has it
     inputs, queries = task.inputs(), task.queries()
 
     def graph(x: np.ndarray) -> np.ndarray:
-        index = NNDescent(x, metric="cosine", n_neighbors=task.k + 1, random_state=0)  # each is its own neighbour
+        index = descent(x, metric="cosine", n_neighbors=task.k + 1, random_state=0)  # each is its own neighbour
         assert index.neighbor_graph
         return index.neighbor_graph[0]
 
