@@ -6,6 +6,7 @@ Produces `RUN/SUBJECT.json` (the machine, every figure) and `RUN/SUBJECT.txt`, t
     python experiments/benchmark.py clustering --n_examples=100 --repeats=9       # one size, better medians
     python experiments/benchmark.py explorer                                      # 5 minutes, 1.3 GB of disk
     python experiments/benchmark.py collection                                    # 8 minutes, 8 GB of memory
+    python experiments/benchmark.py collection --model=smollm2                    # a gated model
     python experiments/benchmark.py sae --repeats=20                              # 5 minutes
     python experiments/benchmark.py similar --repeats=3                           # 20 minutes, 6 GB of memory
     python experiments/benchmark.py importance --repeats=3                        # 6 minutes

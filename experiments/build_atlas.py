@@ -29,6 +29,7 @@ from nejax.atlas.plots import plot_measures
 from nejax.atlas.summary import most_polysemantic, summarize
 from nejax.atlas.write import write_atlas
 from nejax.errors import run_script
+from nejax.models.two_sided import EmbedBy
 from nejax.pipeline.choose import CONTEXT
 from nejax.pipeline.clustering import Method
 from nejax.pipeline.devices import use_all_cores
@@ -41,12 +42,22 @@ from nejax.pipeline.stores import DamagedStore, stop_on_full_disk
 FLAGS = flags.FLAGS
 DEFAULT = Settings()
 flags.DEFINE_string("run", "runs/demo", "Where everything is written.")
-flags.DEFINE_string("model", DEFAULT.model, "gpt2-tiny, gpt2, ..., gpt2-xl, distilgpt2, a Hub id, or a directory.")
+flags.DEFINE_string(
+    "model",
+    DEFAULT.model,
+    "gpt2-tiny, smollm2, gpt2, ..., gpt2-xl, distilgpt2, a Hub id, a directory, or a .gguf file.",
+)
 flags.DEFINE_enum(
     "input_weights",
     DEFAULT.input_weights,
     ["native", "folded"],
     "The model's own input weights, or with LayerNorm folded into them, as the paper read GPT-2.",
+)
+flags.DEFINE_enum(
+    "embed_by",
+    DEFAULT.embed_by,
+    get_args(EmbedBy),
+    "Gated neurons have two input vectors: those of the gate alone embed an example, or both together.",
 )
 flags.DEFINE_string(
     "sae",

@@ -36,7 +36,7 @@ from nejax.models.training import (
     plain_loss,
     warmup_cosine,
 )
-from nejax.models.weights import save_gpt2
+from nejax.models.weights import save_weights
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.stores import RunDirectory
 from nejax.pipeline.training_run import Curve, plot_training, settings_of_flags, train
@@ -147,7 +147,7 @@ def main(argv: list[str]) -> None:
         n_per_step=tokens_a_step,
         look=look,
     )
-    save_gpt2(nnx.merge(graph, state.params), run / "model", tokenizer, dtype=jnp.float16)
+    save_weights(nnx.merge(graph, state.params), run / "model", tokenizer, dtype=jnp.float16)
     result = {
         "held_out_bits_per_byte": evaluate(state.params, held_out),
         "parameters": n_params,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 from absl import flags
+from flax import nnx
 
 from benchmarks.collection_figures import Growth, Missing, Speed
 from benchmarks.collection_nejax import N_PRODUCTS
@@ -15,6 +16,8 @@ from benchmarks.collection_plot import draw
 from benchmarks.timing import product_flops
 from benchmarks.workers import Round, Task, Worker
 from nejax.errors import UserError
+from nejax.models.loading import load_model
+from nejax.models.weights import leaves_of, save_weights
 from nejax.pipeline.devices import n_cores
 
 N_SEQUENCES = 32
@@ -31,6 +34,7 @@ NEEDS = {"PyTorch, hooks": {"torch": ""}, "TransformerLens": {"torch": "", "tran
 """Packages of each peer, and how their versions begin: TransformerLens 4 has no HookedTransformer."""
 
 FLAGS = flags.FLAGS  # n_sequences, n_layers, d_model, d_mlp and vocab_size are the explorer's too
+flags.DEFINE_string("model", None, "collection: a model with gated neurons, in place of a GPT-2 with random weights.")
 flags.DEFINE_integer("seq_len", 128, "collection: tokens of a sequence.", lower_bound=4)
 flags.DEFINE_integer("keep", 128, "collection: best examples kept of each neuron.", lower_bound=4)
 flags.DEFINE_integer("batch_size", 16, "collection: sequences a pass.", lower_bound=1)
@@ -44,6 +48,8 @@ def measure(repeats: int) -> Iterator[list[Speed] | list[Growth] | list[Missing]
     if absent:
         yield absent
     left_out = {peer.by for peer in absent}
+    if task.model:  # TransformerLens has its own names for models
+        left_out.add("TransformerLens")
     speeds = race(task, [by for by in CONTENDERS if by not in left_out], repeats)
     yield speeds
     growth = [_growth(varied, other) for varied, other in varied_tasks(task)]
@@ -62,6 +68,8 @@ def _task() -> Task:
         )
     if n_sequences < 1 or n_sequences % FLAGS.batch_size:
         raise UserError(f"--n_sequences={n_sequences}: expected a multiple of --batch_size={FLAGS.batch_size}")
+    if FLAGS.model:
+        return _task_of_model(n_sequences)
     if FLAGS.d_model > 64 and FLAGS.d_model % 64:
         raise UserError(f"--d_model={FLAGS.d_model}: expected less than 64, or a multiple of 64, the size of a head")
     return Task(
@@ -75,6 +83,31 @@ def _task() -> Task:
         FLAGS.vocab_size,
         FLAGS.precision,
         n_cores(),
+    )
+
+
+def _task_of_model(n_sequences: int) -> Task:
+    """Collection of a given model; it is written as a directory that every contender can read."""
+    model = load_model(FLAGS.model).model
+    if not model.is_gated:
+        raise UserError(f"--model={FLAGS.model}: expected a model with gated neurons; leave it out for GPT-2's sizes")
+    folder = Path(FLAGS.run).absolute() / "model"
+    save_weights(model, folder)
+    kernels = [leaf for path, leaf in leaves_of(nnx.state(model.blocks)).items() if path.endswith(".kernel")]
+    config = model.config
+    return Task(
+        n_sequences,
+        FLAGS.seq_len,
+        FLAGS.keep,
+        FLAGS.batch_size,
+        config.n_layers,
+        config.d_model,
+        config.d_mlp,
+        config.vocab_size,
+        FLAGS.precision,
+        n_cores(),
+        str(folder),
+        sum(leaf.get_value().size for leaf in kernels) // config.n_layers,
     )
 
 
@@ -129,7 +162,7 @@ def race(task: Task, names: list[str], repeats: int) -> list[Speed]:
 def flops_per_token(task: Task, *, head: bool) -> float:
     """Of the model's matrix products: projections, MLP, attention over whole sequences, and the head if it is run."""
     d = task.d_model
-    layer = 2 * d * (4 * d + 2 * task.d_mlp) + 4 * task.seq_len * d
+    layer = 2 * (task.n_of_layer or d * (4 * d + 2 * task.d_mlp)) + 4 * task.seq_len * d
     return task.n_layers * layer + (2 * d * task.vocab_size if head else 0)
 
 

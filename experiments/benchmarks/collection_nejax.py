@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec
 from benchmarks.timing import product_contender
 from benchmarks.workers import Ready, Task
 from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.two_sided import TwoSided
+from nejax.models.weights import load_weights
 from nejax.pipeline.collect import collect
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.devices import AXIS, mesh_of_all, place, use_all_cores
@@ -70,11 +72,13 @@ def random_tokens(task: Task) -> np.ndarray:
     return np.random.default_rng(0).integers(0, task.vocab_size, (n, task.seq_len), np.int32)
 
 
-def _model(task: Task) -> GPT2:
+def _model(task: Task) -> Any:
     use_all_cores()
     if task.precision == "float32":  # accelerators round float32 products to fewer bits unless told not to
         jax.config.update("jax_default_matmul_precision", "highest")
     jax.monitoring.register_event_duration_secs_listener(_note_compilation)
+    if task.model:
+        return TwoSided(load_weights(task.model, dtype=jnp.dtype(task.precision)), "gate")
     config = GPT2Config(
         vocab_size=task.vocab_size,
         n_positions=task.n_positions,

@@ -22,7 +22,7 @@ class Best:
     """The best examples of every neuron: [n_layers][d_mlp, keep] activation, sequence and position."""
 
     def __init__(self, task: Task):
-        shape = task.n_layers, task.d_mlp, task.keep
+        shape = task.n_layers, (2 if task.model else 1) * task.d_mlp, task.keep
         self.keep, device = task.keep, _device()
         self.activation = list(torch.full(shape, -torch.inf, dtype=_dtype(task), device=device))
         self.sequence = list(torch.full(shape, -1, dtype=torch.int32, device=device))
@@ -39,7 +39,40 @@ class Best:
 
 
 def pytorch(task: Task) -> Ready:
-    """GPT2Model of transformers; a hook on every MLP's activation reduces it and keeps nothing else."""
+    """The model of transformers; a hook on every MLP's activation reduces it and keeps nothing else."""
+    collection = _gated(task) if task.model else _gpt2(task)
+    taken = {attention: _seconds(collection(attention), task) for attention in ATTENTION}
+    fastest = min(ATTENTION, key=lambda attention: taken[attention])
+    return Ready(collection(fastest), _device_mib, f"{fastest} attention, on {_device()}; no head, no moments")
+
+
+def _gated(task: Task) -> Callable[[str], Callable[[int], object]]:
+    """From an implementation of attention to the collection of both sides of a gated model's neurons."""
+    from transformers import AutoModel
+
+    def collection(attention: str) -> Callable[[int], object]:
+        model: Any = AutoModel.from_pretrained(task.model, attn_implementation=attention).eval()
+        model.to(_device(), _dtype(task))
+
+        def a_batch(tokens: torch.Tensor, first: int, best: Best) -> None:
+            def add(layer: int, activation: torch.Tensor) -> None:
+                best.add(layer, torch.cat([activation, -activation], dim=-1), first)
+
+            hooks = [
+                block.mlp.down_proj.register_forward_pre_hook(lambda _, into, layer=layer: add(layer, into[0]))
+                for layer, block in enumerate(model.layers)
+            ]
+            model(tokens, use_cache=False)
+            for hook in hooks:
+                hook.remove()
+
+        return _over_batches(task, a_batch)
+
+    return collection
+
+
+def _gpt2(task: Task) -> Callable[[str], Callable[[int], object]]:
+    """From an implementation of attention to the collection of a GPT-2 with random weights."""
     from transformers import GPT2Config, GPT2Model
 
     def collection(attention: str) -> Callable[[int], object]:
@@ -69,9 +102,7 @@ def pytorch(task: Task) -> Ready:
 
         return _over_batches(task, a_batch)
 
-    taken = {attention: _seconds(collection(attention), task) for attention in ATTENTION}
-    fastest = min(ATTENTION, key=lambda attention: taken[attention])
-    return Ready(collection(fastest), _device_mib, f"{fastest} attention, on {_device()}; no head, no moments")
+    return collection
 
 
 def transformer_lens(task: Task) -> Ready:

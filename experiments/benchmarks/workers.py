@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 
 class Task(NamedTuple):
-    """What every contender does: a model with random weights, a corpus of random tokens."""
+    """What every contender does: a GPT-2 with random weights or a given model, a corpus of random tokens."""
 
     n_sequences: int
     """Of one round; a multiple of `batch_size`."""
@@ -33,6 +33,10 @@ class Task(NamedTuple):
     """Of the weights and products: float32 or bfloat16."""
     n_threads: int
     """CPU cores that may be used."""
+    model: str = ""
+    """The directory of a model with gated neurons; "": a GPT-2 of these sizes, with random weights."""
+    n_of_layer: int = 0
+    """Numbers in the matrices of one layer of that model."""
 
     @property
     def n_heads(self) -> int:

@@ -9,12 +9,12 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from nejax.errors import UserError
-from nejax.models.gpt2 import GPT2
 from nejax.models.loading import LoadedModel
 from nejax.models.reading import Branches, Editor, LayerView, Reader, edit_nothing, read_nothing
 from nejax.models.sae import SAE, GatedSAE
 from nejax.models.sae_files import load_sae, site_in_model
 from nejax.models.sites import Site
+from nejax.models.transformer import Transformer
 
 
 class LatentsModel(nnx.Module):
@@ -30,7 +30,9 @@ class LatentsModel(nnx.Module):
         centred: whether the SAE expects inputs less their mean over `d_model`.
     """
 
-    def __init__(self, model: GPT2, site: Site, sae: SAE, *, centred: bool = False):
+    sides = 1
+
+    def __init__(self, model: Transformer, site: Site, sae: SAE, *, centred: bool = False):
         self.config = model.config
         self.model, self.sae = model.first_layers(site.layer + 1), sae
         self.site, self.centred = site, centred
@@ -54,7 +56,7 @@ class LatentsModel(nnx.Module):
     def read_branches(
         self, tokens: Int[Array, "batch seq"], branches: Branches, *, reader: Reader, editor: Editor = edit_nothing
     ) -> Any:
-        """Other continuations of sequences, as far as the site; see `nejax.models.gpt2.GPT2.read_branches`.
+        """Other continuations of sequences, as far as the site: as `Transformer.read_branches` runs them.
 
         Args:
             tokens: the sequences.

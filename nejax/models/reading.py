@@ -1,7 +1,8 @@
 """What a model offers the rest of the library: a look at every layer from inside one forward pass.
 
 A model is anything with `input_weights()` of shape `[n_layers, d_model, d_mlp]`, `input_bias()` of shape
-`[n_layers, d_mlp]`, and a call that takes tokens, a reader and an editor. For token importance it also has
+`[n_layers, d_mlp]`, and a call that takes tokens, a reader and an editor. Its `sides` is 2 if every neuron of it stands
+there twice (see `nejax.models.two_sided`), else 1. For token importance it also has
 `read_branches`, which takes tokens, `Branches`, a reader and an editor, and `embed`, from tokens and their positions to
 the residual stream before the first layer.
 

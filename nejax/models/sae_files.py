@@ -20,11 +20,11 @@ from safetensors.numpy import save_file
 
 from nejax.errors import UserError
 from nejax.models.files import fingerprint_of, listed
-from nejax.models.gpt2 import GPT2Config
 from nejax.models.hub import download
 from nejax.models.sae import ARCHITECTURES, SAE, fold_scale
 from nejax.models.sae_config import SAEConfig, read_sae_lens, read_sparsify, sae_lens_settings
 from nejax.models.sites import Site, needed_input_weights, parse_site
+from nejax.models.transformer import TransformerConfig
 from nejax.models.weights import leaves_of
 
 _SAE_LENS, _SPARSIFY = "sae_weights.safetensors", "sae.safetensors"
@@ -101,7 +101,7 @@ def load_sae(name: str | Path, *, revision: str | None = None) -> LoadedSAE:
     )
 
 
-def site_in_model(found: LoadedSAE, hook_name: str | None, model_name: str, config: GPT2Config) -> Site:
+def site_in_model(found: LoadedSAE, hook_name: str | None, model_name: str, config: TransformerConfig) -> Site:
     """The site that an SAE reads, in a model that it fits.
 
     Args:

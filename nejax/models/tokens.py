@@ -1,11 +1,15 @@
 """Token ids and text: byte-level BPE training, and decoding that keeps characters whole."""
 
 import codecs
-from collections.abc import Iterable, Sequence
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from nejax.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -44,24 +48,39 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, n_positions: int, 
 
 
 def token_bytes(tokenizer: Any) -> list[bytes]:
-    """The bytes that each token of a byte-level tokenizer stands for, by token id.
+    """The bytes that each token stands for, by token id.
 
-    A token that was added to the vocabulary (BOS, say) stands for the bytes of its name; an id without a token, for
-    none.
+    The tokenizer's decoder says what they are: byte-level (GPT-2, Llama 3, SmolLM2), or SentencePiece's (Llama 2), with
+    `▁` for a space and `<0x0A>` for a byte. A token that was added to the vocabulary (BOS, say) stands for its name; an
+    id without a token, for nothing.
+
+    SentencePiece puts a space before a text, and its decoder takes it away again. That depends on where a token stands,
+    which this table does not know: joined, the bytes of a whole text's tokens begin with this space.
 
     Args:
         tokenizer: a fast tokenizer of transformers, or a `tokenizers.Tokenizer`.
+
+    Raises:
+        UserError: its decoder is of another kind.
     """
     tokenizer = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    byte_of = _byte_of_character()
-    added = tokenizer.get_added_tokens_decoder()
+    decoder = tokenizer.decoder
+    steps = [] if decoder is None else _decoder_steps(json.loads(decoder.__getstate__()))
+    kinds = {step["type"] for step in steps}
     pieces = {token_id: piece for piece, token_id in tokenizer.get_vocab(with_added_tokens=True).items()}
     table = [b""] * (max(pieces) + 1)
-    for token_id, piece in pieces.items():
-        if token_id in added or not all(character in byte_of for character in piece):
-            table[token_id] = piece.encode()
-        else:
-            table[token_id] = bytes(byte_of[character] for character in piece)
+    if "ByteLevel" in kinds:
+        added, byte_of = tokenizer.get_added_tokens_decoder(), _byte_of_character()
+        for token_id, piece in pieces.items():
+            table[token_id] = piece.encode() if token_id in added else _byte_level_bytes(piece, byte_of)
+    elif kinds & {"Metaspace", "ByteFallback"} and kinds <= {"Metaspace", "ByteFallback", "Replace", "Fuse", "Strip"}:
+        for token_id, piece in pieces.items():
+            table[token_id] = _sentencepiece_bytes(piece, steps)
+    else:
+        raise UserError(
+            f"the tokenizer's decoder is of kind {' + '.join(sorted(kinds)) or None}; expected a byte-level or a "
+            "SentencePiece tokenizer, as GPT-2 and Llama have"
+        )
     return table
 
 
@@ -90,6 +109,33 @@ def decode_pieces(tokens: Sequence[int], table: Sequence[bytes]) -> list[str]:
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     last = len(tokens) - 1
     return [decoder.decode(table[token], final=i == last) for i, token in enumerate(tokens)]
+
+
+def _decoder_steps(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The settings of a decoder's steps, in order."""
+    if settings["type"] == "Sequence":
+        return [step for part in settings["decoders"] for step in _decoder_steps(part)]
+    return [settings]
+
+
+def _byte_level_bytes(piece: str, byte_of: Mapping[str, int]) -> bytes:
+    if all(character in byte_of for character in piece):
+        return bytes(byte_of[character] for character in piece)
+    return piece.encode()
+
+
+def _sentencepiece_bytes(piece: str, steps: Iterable[Mapping[str, Any]]) -> bytes:
+    """What a decoder's steps make of a token, but for what it takes away at the beginning or end of a text."""
+    for step in steps:
+        match step:
+            case {"type": "Replace", "pattern": {"String": old}, "content": new}:
+                piece = piece.replace(old, new)
+            case {"type": "Metaspace", "replacement": old}:
+                piece = piece.replace(old, " ")
+            case {"type": "ByteFallback"}:
+                if byte := re.fullmatch("<0x([0-9A-Fa-f]{2})>", piece):
+                    return bytes.fromhex(byte[1])
+    return piece.encode()
 
 
 def _byte_of_character() -> dict[str, int]:

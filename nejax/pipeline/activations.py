@@ -10,8 +10,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from nejax.errors import UserError
-from nejax.models.gpt2 import GPT2
 from nejax.models.sites import Site
+from nejax.models.transformer import Transformer
 from nejax.pipeline.collect import peakable
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.devices import AXIS, fetch, fill_up, place, up_to_devices
@@ -34,7 +34,7 @@ class SiteReader:
 
     def __init__(
         self,
-        model: GPT2,
+        model: Transformer,
         site: Site,
         *,
         special: np.ndarray,

@@ -38,7 +38,7 @@ def choose_examples(
     n_examples: int,
     min_fraction: float,
     max_repeats: int,
-) -> tuple[Chosen, dict[str, int]]:
+) -> tuple[Chosen, np.ndarray, dict[str, int]]:
     """Choose every neuron's examples from its best K.
 
     Args:
@@ -52,17 +52,18 @@ def choose_examples(
         max_repeats: at most so many examples with the same `CONTEXT` tokens up to the peak.
 
     Returns:
-        The examples, and counts for the manifest: `examples`, `repeats_left_out`, `dead_neurons`.
+        The examples; how many of its kept ones each neuron lost as repeats, [n_layers, d_mlp] int32; and counts for the
+        manifest: `examples`, `repeats_left_out`, `dead_neurons`.
     """
     contexts = _contexts(sequences, np.asarray(best.sequence), np.asarray(best.position))
-    layers, n_repeats = [], 0
+    layers, repeats = [], []
     for layer in range(best.sequence.shape[0]):
         activation, sequence, position = (np.asarray(field[layer]) for field in best)
         fires = (sequence >= 0) & (activation > 0)
         if selection == "fraction":
             fires &= activation > min_fraction * np.maximum(activation[:, :1], 0)
         candidate = fires & (_rank_among_repeats(contexts[layer], fires) < max_repeats)
-        n_repeats += int(fires.sum() - candidate.sum())
+        repeats.append((fires & ~candidate).sum(axis=1, dtype=np.int32))
         order, there = _spread(candidate, n_examples) if selection == "quantiles" else _first(candidate, n_examples)
         layers.append(
             Chosen(
@@ -75,10 +76,10 @@ def choose_examples(
     there = chosen.sequence >= 0
     counts = {
         "examples": int(there.sum()),
-        "repeats_left_out": n_repeats,
+        "repeats_left_out": int(np.sum(repeats)),
         "dead_neurons": int((~there.any(axis=2)).sum()),
     }
-    return chosen, counts
+    return chosen, np.stack(repeats), counts
 
 
 def _contexts(sequences: Iterable[Sequences], sequence: np.ndarray, position: np.ndarray) -> np.ndarray:

@@ -326,7 +326,7 @@ def _compare_chosen(
 def _choice_follows(run: Layer, rows: np.ndarray, settings: Settings, tokens: np.ndarray) -> np.ndarray:
     """For some neurons, whether what was chosen is what follows from what was kept."""
     best = TopExamples(*(field[rows][None] for field in run.kept))
-    again, _ = choose_examples(
+    again, _, _ = choose_examples(
         best,
         [Sequences(tokens, *(np.zeros(len(tokens), np.int32) for _ in Sequences._fields[1:]))],
         selection=settings.selection,

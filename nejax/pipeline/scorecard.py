@@ -11,11 +11,11 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from nejax.models.gpt2 import ACTIVATIONS, GPT2
 from nejax.models.sae import SAE
 from nejax.models.sites import Site
 from nejax.models.splice import loss_recovered, reconstruction, replace_at
 from nejax.models.training import next_token_losses
+from nejax.models.transformer import Transformer
 from nejax.neuron.unit_measures import UnitMeasures, measure_units
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.devices import AXIS, fetch, fill_up, place, up_to_devices
@@ -45,7 +45,7 @@ class SpliceLosses(NamedTuple):
 
 
 def splice_losses(
-    model: GPT2,
+    model: Transformer,
     site: Site,
     sae: SAE,
     sequences: Sequences,
@@ -125,11 +125,16 @@ class Units(NamedTuple):
     """Arrays that the activation needs."""
 
 
-def neurons_of(model: GPT2, layer: int) -> Units:
-    """The neurons of one layer; they read `mlp_input`."""
-    w_in, b_in = (part[layer].astype(jnp.float32) for part in (model.input_weights(), model.input_bias()))
-    function = ACTIVATIONS[model.config.activation]
-    return Units(w_in, lambda of, x: function(x @ of[0] + of[1]), (w_in, b_in))
+def neurons_of(model: Transformer, layer: int) -> Units:
+    """The neurons of one layer; they read `mlp_input`. Of gated ones, the gate's weights count as the input weights."""
+    graph, blocks = nnx.split(model.blocks)
+
+    def activation(state: nnx.State, x: Float[Array, "b d"]) -> Float[Array, "b n"]:
+        block, one = nnx.merge(graph, state), x[None]
+        return block.activate(block.mlp_in(one), one)[0]
+
+    of_layer = jax.tree.map(lambda leaf: leaf[layer], blocks)
+    return Units(model.input_weights()[layer].astype(jnp.float32), activation, of_layer)
 
 
 def latents_of(sae: SAE) -> Units:

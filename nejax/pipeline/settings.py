@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal, get_args
 
 from nejax.errors import UserError
+from nejax.models.two_sided import EmbedBy
 from nejax.pipeline.choose import Selection
 from nejax.pipeline.clustering import Clustering, Method
 
@@ -35,6 +36,7 @@ class Settings:
 
     model: str = "gpt2-tiny"
     input_weights: str = "native"
+    embed_by: EmbedBy = "gate_and_up"
     sae: str | None = None
     precision: str = "float32"
     corpus: str = "python-docs"
@@ -80,6 +82,7 @@ class Settings:
         """
         choices = {
             "input_weights": ("native", "folded"),
+            "embed_by": get_args(EmbedBy),
             "precision": ("float32", "bfloat16", "float16"),
             "selection": get_args(Selection),
             "clustering": get_args(Method),

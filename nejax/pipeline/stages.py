@@ -20,6 +20,7 @@ from tqdm import tqdm
 from nejax.errors import UserError
 from nejax.models.latents import load_latents
 from nejax.models.loading import LoadedModel, load_model
+from nejax.models.two_sided import TwoSided
 from nejax.pipeline.choose import choose_examples
 from nejax.pipeline.collect import Collection, collect, from_store, peakable, to_store
 from nejax.pipeline.corpus import Account, Sequences, Shard, cut_documents
@@ -79,7 +80,8 @@ class Run:
         if s.seq_len > n_positions:
             raise UserError(f"--seq_len={s.seq_len}: model {s.model} has {n_positions} positions")
         manifest = self.directory.manifest
-        before = manifest.setdefault("model", {"name": loaded.name, "fingerprint": loaded.fingerprint})
+        found = {"name": loaded.name, "fingerprint": loaded.fingerprint, "sides": loaded.model.sides}
+        before = manifest.setdefault("model", found)
         if before["fingerprint"] != loaded.fingerprint:
             raise UserError(
                 f"{self.directory.path} was made with another model: fingerprint {before['fingerprint']} there, "
@@ -90,7 +92,11 @@ class Run:
     def _load(self, precision: str) -> LoadedModel:
         s = self.settings
         loaded = load_model(s.model, dtype=jnp.dtype(precision), input_weights=s.input_weights)
-        return load_latents(loaded, s.sae, input_weights=s.input_weights) if s.sae else loaded
+        if s.sae:
+            return load_latents(loaded, s.sae, input_weights=s.input_weights)
+        if loaded.model.is_gated:
+            return loaded._replace(model=TwoSided(loaded.model, s.embed_by))
+        return loaded
 
     def tokens(self) -> SequenceShards:
         """Documents cut into sequences, all of them, in stores `tokens-NNNN`. Of several processes, the first cuts."""
@@ -203,7 +209,7 @@ class Run:
 
     def _inputs(self) -> tuple[Store, dict[str, Any]]:
         s, shards, best = self.settings, self.tokens(), self.collection().examples
-        chosen, counts = choose_examples(
+        chosen, repeats, counts = choose_examples(
             best,
             shards.stream(),
             selection=s.selection,
@@ -228,6 +234,7 @@ class Run:
             self.directory.save(store_of_layer("inputs", layer), {"inputs": inputs}, facts)
         store = {
             **chosen._asdict(),
+            "repeats_left_out": repeats,
             "input_of": found.input_of,
             "reference": found.reference,
             "window": found.window,

@@ -9,7 +9,7 @@ from flax import nnx
 
 from nejax.models.gpt2 import GPT2, GPT2Config
 from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_gpt2
+from nejax.models.weights import save_weights
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.stages import Run
 
@@ -36,7 +36,7 @@ def make_model(directory: Path) -> Path:
     model = GPT2(config, rngs=nnx.Rngs(params=0))
     bias = model.input_bias().at[DEAD_LAYER].set(-100).at[DEAD_NEURON].set(-100)  # gelu(-100) is 0
     model.blocks.mlp_in.bias[...] = jnp.asarray(bias)
-    save_gpt2(model, directory, tokenizer)
+    save_weights(model, directory, tokenizer)
     return directory
 
 

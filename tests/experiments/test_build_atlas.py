@@ -20,7 +20,7 @@ from nejax.models.gpt2 import GPT2, GPT2Config
 from nejax.models.sae import JumpReLUSAE
 from nejax.models.sae_files import save_sae
 from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_gpt2
+from nejax.models.weights import save_weights
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
@@ -61,7 +61,7 @@ def model(tmp_path_factory) -> Path:
     tokenizer = train_tokenizer(TEXTS, vocab_size=400, n_positions=64)
     config = GPT2Config(len(tokenizer), 64, d_model=32, n_layers=2, n_heads=2, d_mlp=48)
     directory = tmp_path_factory.mktemp("model")
-    save_gpt2(GPT2(config, rngs=nnx.Rngs(0)), directory, tokenizer)
+    save_weights(GPT2(config, rngs=nnx.Rngs(0)), directory, tokenizer)
     return directory
 
 

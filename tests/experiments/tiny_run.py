@@ -6,7 +6,7 @@ from flax import nnx
 
 from nejax.models.gpt2 import GPT2, GPT2Config
 from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_gpt2
+from nejax.models.weights import save_weights
 
 
 def tiny_run(folder: Path) -> list[str]:
@@ -16,7 +16,7 @@ def tiny_run(folder: Path) -> list[str]:
     ]
     tokenizer = train_tokenizer(texts, vocab_size=400, n_positions=64)
     config = GPT2Config(len(tokenizer), 64, d_model=32, n_layers=2, n_heads=2, d_mlp=48)
-    save_gpt2(GPT2(config, rngs=nnx.Rngs(0)), folder / "model", tokenizer)
+    save_weights(GPT2(config, rngs=nnx.Rngs(0)), folder / "model", tokenizer)
     (folder / "texts.txt").write_text("\n".join(texts))
     small = ["--seq_len=32", "--keep=16", "--examples=12", "--similar=3"]
     return [f"--model={folder / 'model'}", f"--corpus={folder / 'texts.txt'}", *small]

@@ -11,9 +11,9 @@ from flax import nnx
 from make_golden import CONFIGS, GOLDEN, random_torch_model, torch_values
 from model_files import INNER, LAYERS, POSITIONS, VOCAB, WIDTH, random_tensors, write_model
 
-from nejax.models.gpt2 import GPT2, GPT2Config, fold_layer_norm
+from nejax.models.gpt2 import GPT2, GPT2Config
 from nejax.models.reading import LayerView, edit_nothing
-from nejax.models.weights import load_gpt2
+from nejax.models.weights import load_weights
 from nejax.neuron.embeddings import neuron_embeddings
 
 VALUES = LayerView._fields[1:]
@@ -32,7 +32,7 @@ def run(model: GPT2, tokens: jax.Array, editor=edit_nothing, unroll: int = 1) ->
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> GPT2:
-    return load_gpt2(write_model(tmp_path_factory.mktemp("model")))
+    return load_weights(write_model(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def assert_same_values(model: GPT2, tokens: np.ndarray, expected: dict[str, np.n
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_value_of_every_layer_is_that_of_the_golden_files(name: str):
     with np.load(GOLDEN / name / "expected.npz") as expected:
-        assert_same_values(load_gpt2(GOLDEN / name), expected["tokens"], dict(expected), 1e-5)
+        assert_same_values(load_weights(GOLDEN / name), expected["tokens"], dict(expected), 1e-5)
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_every_value_of_every_layer_is_pytorchs(settings: dict, tmp_path: Path):
     if "reorder_and_upcast_attn" not in settings:  # transformers has this in float32 only
         torch_model.double()
     tokens = np.random.default_rng(7).integers(0, 50, (3, 40))
-    assert_same_values(load_gpt2(tmp_path), tokens, torch_values(torch_model, tokens), 1e-5)
+    assert_same_values(load_weights(tmp_path), tokens, torch_values(torch_model, tokens), 1e-5)
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_full_size_gpt2_small_computes_what_pytorch_computes(tmp_path: Path):
     tokens = np.random.default_rng(0).integers(0, 50257, (2, 64))
     # Measured against PyTorch in float64: 0.9e-5 at worst, in the logits, from rounding over 12 layers and sums of
     # up to 3072 products; PyTorch's own float32 is as far from its float64 (0.9e-5).
-    assert_same_values(load_gpt2(tmp_path), tokens, torch_values(torch_model.double(), tokens), 2e-5)
+    assert_same_values(load_weights(tmp_path), tokens, torch_values(torch_model.double(), tokens), 2e-5)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_half_precision_stays_near_float32(dtype: str):
     """
     bound = {"bfloat16": 0.015, "float16": 0.0025}[dtype]
     with np.load(GOLDEN / "gelu_new" / "expected.npz") as expected:
-        logits, view = run(load_gpt2(GOLDEN / "gelu_new", dtype=dtype), jnp.asarray(expected["tokens"]))
+        logits, view = run(load_weights(GOLDEN / "gelu_new", dtype=dtype), jnp.asarray(expected["tokens"]))
         for name, value in (view._asdict() | {"logits": logits}).items():
             if name != "layer":
                 assert value.dtype == (dtype if name == "mlp_input" else "float32"), name
@@ -282,7 +282,7 @@ def test_silencing_a_neuron_everywhere_is_a_model_without_its_row_of_w_out(model
 
 
 def test_folding_changes_no_activation(model: GPT2, plain):
-    logits, view = run(fold_layer_norm(model), TOKENS)
+    logits, view = run(model.folded(), TOKENS)
     np.testing.assert_allclose(logits, plain[0], rtol=1e-5, atol=1e-5)
     for name in set(VALUES) - {"mlp_input"}:
         np.testing.assert_allclose(getattr(view, name), getattr(plain[1], name), rtol=1e-5, atol=1e-5, err_msg=name)
@@ -293,7 +293,7 @@ def test_folding_changes_no_activation(model: GPT2, plain):
 
 
 def test_folded_weights_are_those_derived_in_float64(model: GPT2):
-    folded = fold_layer_norm(model)
+    folded = model.folded()
     for layer in range(LAYERS):
         tensors = {name: value.astype(np.float64) for name, value in random_tensors().items()}
         scale, shift = tensors[f"h.{layer}.ln_2.weight"], tensors[f"h.{layer}.ln_2.bias"]
@@ -308,7 +308,7 @@ def test_folded_weights_are_those_derived_in_float64(model: GPT2):
 
 def test_folding_leaves_the_given_model_and_shares_the_rest(model: GPT2):
     tensors = random_tensors()
-    folded = fold_layer_norm(model)
+    folded = model.folded()
     np.testing.assert_array_equal(model.input_weights()[1], tensors["h.1.mlp.c_fc.weight"])
     np.testing.assert_array_equal(model.blocks.mlp_norm.scale[...][1], tensors["h.1.ln_2.weight"])
     assert folded.token_embedding.embedding[...] is model.token_embedding.embedding[...]

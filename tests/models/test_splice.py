@@ -14,7 +14,7 @@ from nejax.models.reading import edit_nothing
 from nejax.models.sae import SAE
 from nejax.models.sites import Site
 from nejax.models.splice import loss_recovered, reconstruction, replace_at
-from nejax.models.weights import load_gpt2
+from nejax.models.weights import load_weights
 
 TOKENS = jnp.asarray(np.random.default_rng(1).integers(0, VOCAB, (3, 9)))
 SITES = ["resid_pre", "resid_mid", "mlp_input", "mlp_output", "resid_post"]
@@ -30,7 +30,7 @@ def perfect_sae(d: int = WIDTH) -> SAE:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> GPT2:
-    return load_gpt2(write_model(tmp_path_factory.mktemp("model")))
+    return load_weights(write_model(tmp_path_factory.mktemp("model")))
 
 
 @functools.partial(jax.jit, static_argnames="editor")

@@ -19,7 +19,7 @@ from nejax.models.training import (
     plain_loss,
     warmup_cosine,
 )
-from nejax.models.weights import load_gpt2
+from nejax.models.weights import load_weights
 
 LENGTH = np.array([6, 4, 1])
 
@@ -86,7 +86,7 @@ def test_a_step_is_that_of_plain_gradient_descent():
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
     """A function that teaches a tiny GPT-2 one batch by heart, and returns its last state and all losses."""
-    graph, params = nnx.split(load_gpt2(write_model(tmp_path_factory.mktemp("model"))))
+    graph, params = nnx.split(load_weights(write_model(tmp_path_factory.mktemp("model"))))
     tokens = jnp.asarray(np.random.default_rng(3).integers(0, VOCAB, (4, 12)))
     length = jnp.array([12, 12, 7, 2])
 

@@ -16,15 +16,16 @@ from model_files import INNER, LAYERS, SETTINGS, VOCAB, WIDTH, random_tensors, w
 from safetensors.numpy import save_file
 
 from nejax.errors import UserError
-from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.config_files import parse_config, read_settings
+from nejax.models.gpt2 import FAMILY, GPT2, GPT2Config
 from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import NAMES, load_gpt2, read_config, save_gpt2, weight_files
+from nejax.models.weights import load_weights, save_weights, weight_files
 
 
 @pytest.fixture
 def model(tmp_path_factory) -> GPT2:
     settings = {"layer_norm_epsilon": 1e-4, "activation_function": "silu"}
-    return load_gpt2(write_model(tmp_path_factory.mktemp("model"), settings=settings))
+    return load_weights(write_model(tmp_path_factory.mktemp("model"), settings=settings))
 
 
 def assert_holds(model: GPT2, tensors: dict[str, np.ndarray], dtype: str = "float32") -> None:
@@ -55,13 +56,13 @@ def assert_holds(model: GPT2, tensors: dict[str, np.ndarray], dtype: str = "floa
     for name, expected in tensors.items():
         assert held[name].dtype == dtype
         np.testing.assert_array_equal(held[name], expected.astype(dtype), err_msg=name)
-    assert len(jax.tree.leaves(nnx.state(model))) == len(NAMES) == len(places) + 4
+    assert len(jax.tree.leaves(nnx.state(model))) == len(FAMILY.names) == len(places) + 4
 
 
 def refusal(directory: Path, **options) -> str:
     """The one line with which a directory is refused."""
     with pytest.raises(UserError) as caught:
-        load_gpt2(directory, **options)
+        load_weights(directory, **options)
     message = str(caught.value)
     assert "\n" not in message and len(message) < 500, message
     return message
@@ -71,7 +72,7 @@ def refusal(directory: Path, **options) -> str:
 
 
 def test_every_tensor_gets_to_its_place(tmp_path: Path):
-    model = load_gpt2(write_model(tmp_path))
+    model = load_weights(write_model(tmp_path))
     assert_holds(model, random_tensors())
     assert model.config == GPT2Config(VOCAB, 16, WIDTH, LAYERS, 2, INNER, 1e-5, "gelu_new")
 
@@ -81,22 +82,22 @@ def test_names_with_prefix_masks_and_a_tied_head_make_the_same_model(tmp_path: P
     files = {f"transformer.{name}": value for name, value in tensors.items()}
     files |= {f"transformer.h.{layer}.attn.bias": np.tri(16, dtype=np.float32) for layer in range(LAYERS)}
     files |= {"transformer.h.0.attn.masked_bias": np.array(-1e4, np.float32), "lm_head.weight": tensors["wte.weight"]}
-    assert_holds(load_gpt2(write_model(tmp_path / "tied", files)), tensors)
-    assert_holds(load_gpt2(write_model(tmp_path / "equal", files, {"tie_word_embeddings": False})), tensors)
+    assert_holds(load_weights(write_model(tmp_path / "tied", files)), tensors)
+    assert_holds(load_weights(write_model(tmp_path / "equal", files, {"tie_word_embeddings": False})), tensors)
 
 
 def test_shards_make_the_same_model(tmp_path: Path):
     tensors = random_tensors()
     write_shards(write_model(tmp_path), tensors, 3)
     assert [file.name for file in weight_files(tmp_path)] == [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
-    assert_holds(load_gpt2(tmp_path), tensors)
+    assert_holds(load_weights(tmp_path), tensors)
 
 
 @pytest.mark.parametrize("stored", ["float64", "float32", "float16", ml_dtypes.bfloat16])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_weights_are_cast_to_the_asked_type(tmp_path: Path, stored, dtype: str):
     tensors = {name: value.astype(stored) for name, value in random_tensors().items()}
-    assert_holds(load_gpt2(write_model(tmp_path, tensors), dtype=dtype), tensors, dtype)
+    assert_holds(load_weights(write_model(tmp_path, tensors), dtype=dtype), tensors, dtype)
 
 
 @pytest.mark.parametrize("dtype", [jnp.int8, "float64", "float33", None])
@@ -110,14 +111,14 @@ def test_loading_gpt2_small_needs_little_more_than_its_size(tmp_path: Path):
     """Measured: 475 MiB of weights raise the peak by 595 MiB in float32 (two copies: 950), 237 by 308 in bfloat16."""
     shapes = nnx.eval_shape(lambda: GPT2(GPT2Config(), rngs=nnx.Rngs(params=0)))
     model = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype), shapes)
-    save_gpt2(model, tmp_path)
+    save_weights(model, tmp_path)
     script = """if True:
         import resource, sys, jax, numpy
-        from nejax.models.weights import load_gpt2
+        from nejax.models.weights import load_weights
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         jax.device_put(numpy.zeros(3)).block_until_ready()
         before = peak()
-        model = jax.block_until_ready(load_gpt2(sys.argv[1], dtype=sys.argv[2]))
+        model = jax.block_until_ready(load_weights(sys.argv[1], dtype=sys.argv[2]))
         print(peak() - before)
     """
     for dtype, bound in {"float32": 700, "bfloat16": 400}.items():
@@ -131,8 +132,8 @@ def test_loading_gpt2_small_needs_little_more_than_its_size(tmp_path: Path):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_what_is_saved_is_loaded(model: GPT2, tmp_path: Path, dtype: str):
-    save_gpt2(model, tmp_path / "new" / "folder", dtype=dtype)
-    loaded = load_gpt2(tmp_path / "new" / "folder", dtype=dtype)
+    save_weights(model, tmp_path / "new" / "folder", dtype=dtype)
+    loaded = load_weights(tmp_path / "new" / "folder", dtype=dtype)
     assert loaded.config == model.config == GPT2Config(VOCAB, 16, WIDTH, LAYERS, 2, INNER, 1e-4, "silu")
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.astype(dtype), b), nnx.state(model), nnx.state(loaded))
     # Readable by whoever may read the configuration, so that an installed package's model is.
@@ -145,7 +146,7 @@ def test_transformers_loads_what_is_saved(model: GPT2, tmp_path: Path):
     from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
     tokenizer = train_tokenizer(["hello world, hello text"], vocab_size=270, n_positions=16)
-    save_gpt2(model, tmp_path, tokenizer)
+    save_weights(model, tmp_path, tokenizer)
     loaded, info = GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values()), info
     tokens = np.random.default_rng(0).integers(0, 270, (2, 16))
@@ -162,9 +163,9 @@ def test_transformers_loads_what_is_saved(model: GPT2, tmp_path: Path):
 def test_a_model_that_is_not_finite_is_not_saved(model: GPT2, tmp_path: Path):
     model.final_norm.bias = nnx.Param(model.final_norm.bias[...].at[3].set(70000.0))
     with pytest.raises(UserError, match=r"cannot be saved as float16: not finite: transformer\.ln_f\.bias;"):
-        save_gpt2(model, tmp_path, dtype="float16")
+        save_weights(model, tmp_path, dtype="float16")
     assert not list(tmp_path.iterdir())
-    save_gpt2(model, tmp_path, dtype="float32")
+    save_weights(model, tmp_path, dtype="float32")
     assert refusal(tmp_path, dtype="float16").count("not finite as float16: ln_f.bias") == 1
 
 
@@ -270,7 +271,7 @@ def test_a_directory_without_safetensors_is_refused(tmp_path: Path):
 
 def config_of(directory: Path, settings: dict) -> GPT2Config:
     (directory / "config.json").write_text(json.dumps(settings))
-    return read_config(directory)
+    return parse_config(*read_settings(directory), directory / "config.json")
 
 
 def test_the_published_configuration_is_the_default(tmp_path: Path):
@@ -299,7 +300,7 @@ def test_inner_size_and_harmless_options(tmp_path: Path):
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"model_type": "llama"}, "model_type 'llama'; only models of type 'gpt2'"),
+        ({"model_type": "mamba"}, "model_type 'mamba'; only models of type 'gpt2' or 'llama'"),
         ({"model_type": None}, "model_type None"),
         ({"activation_function": "tanh"}, "activation_function is 'tanh', expected one of gelu_new, gelu, relu, silu"),
         ({"activation_function": ["relu"]}, "activation_function is ['relu']"),
@@ -326,4 +327,4 @@ def test_configurations_of_another_function_are_refused(tmp_path: Path, settings
 def test_a_config_that_is_no_json_object_is_named(tmp_path: Path, content: str):
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
     with pytest.raises(UserError, match=re.escape(str(tmp_path / "config.json"))):
-        read_config(tmp_path)
+        read_settings(tmp_path)

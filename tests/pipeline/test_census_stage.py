@@ -11,7 +11,7 @@ import pytest
 from tiny_gpt2 import D_MLP, N_LAYERS, random_model
 
 from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_gpt2
+from nejax.models.weights import save_weights
 from nejax.neuron.assignment import assign, least_similarity
 from nejax.neuron.embeddings import unit_embeddings
 from nejax.pipeline import census as census_module
@@ -31,7 +31,7 @@ WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue
 def settings(tmp_path_factory) -> Settings:
     folder = tmp_path_factory.mktemp("sources")
     tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
-    save_gpt2(random_model(300, 32, DEAD), folder / "model", tokenizer)
+    save_weights(random_model(300, 32, DEAD), folder / "model", tokenizer)
     text = "\n\n".join(" ".join(random.Random(i).choices(WORDS, k=90)) for i in range(10))
     (folder / "text.txt").write_text(text)
     return Settings(

@@ -55,7 +55,9 @@ def choose(best, tokens, **options: Any) -> tuple[Chosen, dict[str, int]]:
     pieces = [
         Sequences(*(field[i : i + 11] for field in (tokens, none, none, none))) for i in range(0, len(tokens), 11)
     ]
-    return choose_examples(best, pieces, **(defaults | options))
+    chosen, repeats, counts = choose_examples(best, pieces, **(defaults | options))
+    assert repeats.shape == np.asarray(best.sequence).shape[:2] and repeats.sum() == counts["repeats_left_out"]
+    return chosen, counts
 
 
 def examples_of(chosen: Chosen, layer: int, neuron: int) -> list[tuple[float, int, int]]:

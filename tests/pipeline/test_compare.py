@@ -62,7 +62,7 @@ def run_of(world: World, settings: Settings = SETTINGS) -> Layer:
     columns = (np.take_along_axis(field, order, axis=1) for field in (world.activation, world.position))
     activation, position = columns
     kept = TopExamples(activation.astype(np.float32), order.astype(np.int32), position.astype(np.int32))
-    chosen, _ = choose_examples(
+    chosen, _, _ = choose_examples(
         TopExamples(*(field[None] for field in kept)),
         [Sequences(world.tokens, *(np.zeros(len(world.tokens), np.int32) for _ in Sequences._fields[1:]))],
         selection=settings.selection,

@@ -11,7 +11,7 @@ from tiny_gpt2 import random_model
 
 from nejax.errors import UserError
 from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_gpt2
+from nejax.models.weights import save_weights
 from nejax.pipeline.compare import compare_runs, open_finished
 from nejax.pipeline.stages import Run, Settings
 
@@ -24,7 +24,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
     words = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of", "naïve", "東京"]
     tokenizer = train_tokenizer([" ".join(words)], vocab_size=300, n_positions=32)
-    save_gpt2(random_model(300, 32), folder / "model", tokenizer)
+    save_weights(random_model(300, 32), folder / "model", tokenizer)
     rng = np.random.default_rng(0)
     (folder / "corpus.txt").write_text(" ".join(rng.choice(words, 800)), encoding="utf-8")
     settings = Settings(str(folder / "model"), corpus=str(folder / "corpus.txt"), seq_len=24, keep=8, examples=6)

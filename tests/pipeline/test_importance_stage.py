@@ -13,7 +13,7 @@ from tiny_gpt2 import D_MLP, random_model
 
 from nejax.errors import UserError
 from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_gpt2
+from nejax.models.weights import save_weights
 from nejax.neuron.importance import token_importance
 from nejax.pipeline import importance as importance_module
 from nejax.pipeline.checkpoints import Checkpoints
@@ -31,7 +31,7 @@ WINDOW = 6
 def settings(tmp_path_factory) -> Settings:
     folder = tmp_path_factory.mktemp("sources")
     tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
-    save_gpt2(random_model(300, 32, DEAD), folder / "model", tokenizer)
+    save_weights(random_model(300, 32, DEAD), folder / "model", tokenizer)
     text = "\n\n".join(" ".join(random.Random(i).choices(WORDS, k=90)) for i in range(6))
     (folder / "text.txt").write_text(text)
     return Settings(

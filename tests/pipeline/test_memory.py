@@ -11,7 +11,7 @@ from flax import nnx
 
 from nejax.models.gpt2 import GPT2, GPT2Config
 from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_gpt2
+from nejax.models.weights import save_weights
 
 ROOT = Path(__file__).parent.parent.parent
 SEQ_LEN, SHARD, N_SEQUENCES = 128, 512, 3000
@@ -43,7 +43,7 @@ def model(tmp_path_factory) -> Path:
     tokenizer = train_tokenizer(["0 1 2 3 4 5 6 7 8 9"], vocab_size=260, n_positions=SEQ_LEN)
     config = GPT2Config(len(tokenizer), SEQ_LEN, d_model=8, n_layers=1, n_heads=1, d_mlp=8)
     folder = tmp_path_factory.mktemp("model")
-    save_gpt2(GPT2(config, rngs=nnx.Rngs(0)), folder, tokenizer)
+    save_weights(GPT2(config, rngs=nnx.Rngs(0)), folder, tokenizer)
     return folder
 
 

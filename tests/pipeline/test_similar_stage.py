@@ -14,7 +14,7 @@ from flax import nnx
 
 from nejax.models.gpt2 import GPT2, GPT2Config
 from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_gpt2
+from nejax.models.weights import save_weights
 from nejax.pipeline.finish import finish
 from nejax.pipeline.settings import Settings
 from nejax.pipeline.similar import SAME, similar
@@ -52,7 +52,9 @@ def model_with_copies() -> GPT2:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> Settings:
     folder = tmp_path_factory.mktemp("sources")
-    save_gpt2(model_with_copies(), folder / "model", train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32))
+    save_weights(
+        model_with_copies(), folder / "model", train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
+    )
     (folder / "corpus").mkdir()
     for i in range(40):
         text = " ".join(random.Random(i).choices(WORDS, k=90))

@@ -14,7 +14,7 @@ from tiny_gpt2 import D_MLP, N_LAYERS, random_model
 
 from nejax.errors import UserError
 from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import load_gpt2, save_gpt2
+from nejax.models.weights import load_weights, save_weights
 from nejax.pipeline import stages
 from nejax.pipeline.collect import Collection
 from nejax.pipeline.histogram import N_BINS
@@ -40,7 +40,7 @@ def sources(tmp_path_factory) -> Path:
     """A model with a dead layer, and a folder of texts of which two cannot be used."""
     folder = tmp_path_factory.mktemp("sources")
     tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
-    save_gpt2(random_model(300, 32, DEAD), folder / "model", tokenizer)
+    save_weights(random_model(300, 32, DEAD), folder / "model", tokenizer)
     (folder / "corpus").mkdir()
     for i in range(10):
         text = " ".join(random.Random(i).choices(WORDS, k=90))
@@ -361,9 +361,9 @@ def test_another_model_under_the_same_name_is_refused_with_both_fingerprints(set
     mine = dataclasses.replace(settings, model=str(model))
     first = Run(tmp_path / "run", mine, quiet=True)
     first.tokens()
-    changed = load_gpt2(model)
+    changed = load_weights(model)
     changed.blocks.mlp_in.bias[...] = changed.input_bias() + 1
-    save_gpt2(changed, model, first.loaded.tokenizer)
+    save_weights(changed, model, first.loaded.tokenizer)
     second = Run(tmp_path / "run", mine, quiet=True)
     with pytest.raises(UserError, match="was made with another model") as error:
         second.collect()
@@ -372,9 +372,9 @@ def test_another_model_under_the_same_name_is_refused_with_both_fingerprints(set
 
 
 def test_a_model_in_which_nothing_fires_is_refused(settings, finished, tmp_path):
-    model = load_gpt2(Path(settings.model))
+    model = load_weights(Path(settings.model))
     model.blocks.mlp_in.bias[...] = model.input_bias() * 0 - 100
-    save_gpt2(model, tmp_path / "dead", finished.loaded.tokenizer)
+    save_weights(model, tmp_path / "dead", finished.loaded.tokenizer)
     run = Run(tmp_path / "run", dataclasses.replace(settings, model=str(tmp_path / "dead")), quiet=True)
     with pytest.raises(UserError, match="no neuron fires anywhere"):
         run.inputs()
