@@ -68,6 +68,6 @@ def _problems(family: Family, values: Mapping[str, Any], defaults: Mapping[str, 
             problems.append(f"{key} is {value!r}, expected a positive number")
         elif kind is bool and type(value) is not bool:
             problems.append(f"{key} is {value!r}, expected true or false")
-        elif kind is str and value not in ACTIVATIONS:
+        elif kind is str and value not in tuple(ACTIVATIONS):
             problems.append(f"{key} is {value!r}, expected one of {', '.join(ACTIVATIONS)}")
     return problems

@@ -71,7 +71,7 @@ def open_gguf(file: Path) -> ModelFiles:
     for stored, read in reads.items():
         name = names.get(stored, stored)
         restored = partial(_restored, layout, name, read, settings)
-        tensors[name] = StoredTensor(shapes[name], encodings[stored].type.name, restored)
+        tensors[name] = StoredTensor(shapes[name], "F32", restored)  # whatever it was: that is what it is read as
     return ModelFiles(file, family, settings, tensors)
 
 

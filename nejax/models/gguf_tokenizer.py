@@ -2,8 +2,9 @@
 
 Two kinds are read. `gpt2` is byte-level BPE; how text is split before merging is not in the file, only the name of the
 rule (`tokenizer.ggml.pre`), and a wrong rule gives wrong tokens unnoticed: names without an entry here are refused.
-transformers' own conversion has no entry for SmolLM2's `smollm` and falls back on GPT-2's rule, which merges the digits
-of a number; SmolLM2 was trained with every digit on its own. `llama` is SentencePiece's BPE with byte fallback.
+transformers' own conversion has no entry for SmolLM2's `smollm` and falls back on GPT-2's rule. SmolLM2 cuts digits off
+first, one by one, and all the spaces before a number stay together; by GPT-2's rule the last one goes to the number.
+`llama` is SentencePiece's BPE with byte fallback.
 """
 
 from collections import Counter

@@ -13,6 +13,7 @@ from nejax.models.files import fingerprint_of
 from nejax.models.gguf_files import open_gguf, smollm2_file
 from nejax.models.gguf_tokenizer import load_gguf_tokenizer
 from nejax.models.hub import download, one_line
+from nejax.models.tokens import token_bytes
 from nejax.models.weights import load_weights, open_directory, weight_files
 
 BUNDLED, SMOLLM2 = "gpt2-tiny", "smollm2"
@@ -83,6 +84,7 @@ def load_model(
         model, tokenizer = load_weights(open_directory(path), dtype=dtype), _load_tokenizer(path)
         files = [path / "config.json", *weight_files(path), *(path / file for file in _TOKENIZER_FILES)]
     _require_room(tokenizer, model.config.vocab_size, path)
+    token_bytes(tokenizer)  # what cannot be decoded is refused now, not when an atlas is written
     if input_weights == "folded":
         model = model.folded()
     return LoadedModel(model, tokenizer, name, fingerprint_of(files))

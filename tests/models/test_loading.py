@@ -109,7 +109,7 @@ def test_the_fingerprint_is_that_of_the_files(directory: Path, tmp_path: Path):
 @pytest.mark.parametrize("name", ["", "no/such/folder", "./nothing", "/nothing", "~/nothing", "a b", "C:\\model"])
 def test_paths_that_are_not_there_are_refused(name: str):
     message = refusal(name)
-    assert message.startswith(f"there is no directory {name!r}; expected gpt2-tiny, gpt2,")
+    assert message.startswith(f"there is no directory {name!r}; expected gpt2-tiny, smollm2, gpt2,")
 
 
 @pytest.mark.parametrize("name", ["a--b", "org/name.git", "x" * 100])
