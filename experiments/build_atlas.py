@@ -42,11 +42,7 @@ from nejax.pipeline.stores import DamagedStore, stop_on_full_disk
 FLAGS = flags.FLAGS
 DEFAULT = Settings()
 flags.DEFINE_string("run", "runs/demo", "Where everything is written.")
-flags.DEFINE_string(
-    "model",
-    DEFAULT.model,
-    "gpt2-tiny, smollm2, gpt2, ..., gpt2-xl, distilgpt2, a Hub id, a directory, or a .gguf file.",
-)
+flags.DEFINE_string("model", DEFAULT.model, "gpt2-tiny, smollm2, gpt2, ..., a Hub id, a directory, or a .gguf file.")
 flags.DEFINE_enum(
     "input_weights",
     DEFAULT.input_weights,

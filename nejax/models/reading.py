@@ -4,7 +4,7 @@ A model is anything with `input_weights()` of shape `[n_layers, d_model, d_mlp]`
 `[n_layers, d_mlp]`, and a call that takes tokens, a reader and an editor. Its `sides` is 2 if every neuron of it stands
 there twice (see `nejax.models.two_sided`), else 1. For token importance it also has
 `read_branches`, which takes tokens, `Branches`, a reader and an editor, and `embed`, from tokens and their positions to
-the residual stream before the first layer.
+the residual stream before the first layer, and `first_layers(n)`, the same model without its layers from `n` on.
 
 A *reader* is a pure function of one layer's `LayerView`. It runs inside the `lax.scan` over the layers, so what it
 returns should be small; the results come back stacked over the layers. XLA drops what a reader ignores.

@@ -77,6 +77,10 @@ class TwoSided(nnx.Module):
         """The residual stream before the first layer."""
         return self.model.embed(tokens, position)
 
+    def first_layers(self, n: int) -> "TwoSided":
+        """The model without its layers from `n` on; it shares its weights with this one."""
+        return TwoSided(self.model.first_layers(n), self.embed_by)
+
     def input_weights(self) -> Float[Array, "n_layers d_model two_d_mlp"]:
         """What every unit looks for: those of the gate, or the one vector that stands for both, in float32."""
         gate = self.model.input_weights().astype(jnp.float32)
