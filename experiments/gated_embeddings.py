@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags, logging
 
 from nejax.errors import UserError, run_script
-from nejax.models.llama import Llama
+from nejax.models.transformer import Transformer
 from nejax.pipeline.compare import open_finished
 from nejax.pipeline.devices import use_all_cores
 from nejax.pipeline.gated_embeddings import EMBEDDINGS, Judged, Unit, judge
@@ -30,7 +30,7 @@ flags.DEFINE_integer("at_least", 20, "Only sides with so many examples.", lower_
 flags.DEFINE_integer("seed", 0, "Of the sample.")
 
 
-def judge_layer(run: Run, model: Llama, layer: int, n: int, rng: np.random.Generator) -> dict[str, Judged] | None:
+def judge_layer(run: Run, model: Transformer, layer: int, n: int, rng: np.random.Generator) -> dict[str, Judged] | None:
     """Judge a sample of a layer's sides; None if no side has enough examples."""
     shared, inputs = run.inputs(), run.directory.load(store_of_layer("inputs", layer))["inputs"]
     sequence, rows = shared["sequence"][layer], shared["input_of"][layer]
@@ -43,7 +43,7 @@ def judge_layer(run: Run, model: Llama, layer: int, n: int, rng: np.random.Gener
     known, row = np.unique(places, return_inverse=True)
     tokens = run.tokens().take(known).tokens[row.reshape(places.shape), shared["position"][layer][drawn]]
     reference = shared["reference"][layer]
-    units = Unit(
+    arrays: dict[str, Any] = dict(
         x=inputs[np.maximum(rows[drawn], 0)],
         mask=rows[drawn] >= 0,
         gate=np.asarray(model.input_weights()[layer]).T[neuron].astype(np.float32),
@@ -51,7 +51,7 @@ def judge_layer(run: Run, model: Llama, layer: int, n: int, rng: np.random.Gener
         bias=np.stack([np.asarray(bias[layer])[neuron] for bias in (model.input_bias(), model.up_bias())], axis=1),
         reference=np.broadcast_to(reference, (len(drawn), *reference.shape)),
     )
-    return dict(judge(units, tokens, model.config.activation))
+    return dict(judge(Unit(**arrays), tokens, model.config.activation))
 
 
 def main(argv: list[str]) -> None:

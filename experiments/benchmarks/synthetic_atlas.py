@@ -151,6 +151,7 @@ class SyntheticRun(Run):
         n_sampled = min(MOST_TOKENS, self.directory.manifest["stages"]["collect"]["peakable_tokens"])
         store = {
             **self._chosen._asdict(),
+            "repeats_left_out": np.zeros(self._chosen.sequence.shape[:2], np.int32),
             "input_of": self._rows,
             "reference": np.stack([self._inputs_of(layer)[some] for layer in range(n_layers)]),
             "window": drawn.windows_around(self._chosen, self._sequences),

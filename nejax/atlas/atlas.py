@@ -16,6 +16,7 @@ from nejax.atlas.neuron import Neuron
 from nejax.atlas.schema import TOKENIZER
 from nejax.atlas.search import SearchResult, find_peaks, find_sequences
 from nejax.atlas.texts import text_at
+from nejax.atlas.units import POSITIVE, Units
 from nejax.errors import UserError
 from nejax.models.tokens import decode_pieces
 from nejax.neuron.average_linkage import Linkage
@@ -53,7 +54,13 @@ class Atlas:
         """How it was made: settings, versions, fingerprints, counts."""
         self.n_layers: int = meta["n_layers"]
         self.d_mlp: int = meta["d_mlp"]
-        """Neurons in a layer."""
+        """Neurons in a layer; with two sides, units in a layer: twice as many."""
+        self.sides: int = meta["sides"]
+        """2 where neurons are gated and have extremes of both signs: each is then two units, its positive and its
+        negative side, with features of their own, and everything here counts these. Unit `j + d_mlp / 2` of a layer is
+        the negative side of neuron `j`: that of its activation times -1. Otherwise 1."""
+        self.units = Units(self.d_mlp, self.sides)
+        """Which neuron, and which side of it, each of a layer's `d_mlp` units is."""
         self.d_model: int = meta["d_model"]
         self.window_before: int = meta["window_before"]
         """Most tokens before the peak in an example's window."""
@@ -66,7 +73,7 @@ class Atlas:
 
     @property
     def n_neurons(self) -> int:
-        """Of all layers together."""
+        """Of all layers together; with two sides, each counts as two."""
         return self.n_layers * self.d_mlp
 
     @property
@@ -74,14 +81,20 @@ class Atlas:
         """How many sequences the corpus was cut into."""
         return len(self._files.arrays["tokens"])
 
-    def neuron(self, layer: int, index: int) -> Neuron:
-        """One neuron.
+    def neuron(self, layer: int, index: int, side: str = POSITIVE) -> Neuron:
+        """One neuron, or one side of it.
+
+        Args:
+            layer: index of the layer.
+            index: of the neuron in the layer. With two sides, the units of negative sides, `d_mlp` / 2 and above, are
+                taken as they stand in tables and addresses.
+            side: "positive" or "negative", of neurons with two sides.
 
         Raises:
-            UserError: there is no such layer, or no such neuron in it.
+            UserError: there is no such layer, or no such neuron or side in it.
         """
         layer = _in_range("layer", layer, self.n_layers)
-        index = _in_range("neuron", index, self.d_mlp)
+        index = self.units.unit(operator.index(index), side)
         (row,) = self._files.rows("SELECT * FROM neurons WHERE id = ?", layer * self.d_mlp + index)
         measures: dict[str, Any] = {name: math.nan if row[name] is None else row[name] for name in row.keys()}  # noqa: SIM118
         del measures["id"], measures["neuron"]
@@ -92,7 +105,8 @@ class Atlas:
 
         Returns:
             One array a column of the table `neurons` (see `nejax.atlas.schema`), its rows by layer, then neuron:
-            int64, or float64 with NaN where a value has nothing behind it.
+            int64, or float64 with NaN where a value has nothing behind it. With two sides, a row a side: `neuron` is
+            the index of the unit, see `sides`.
         """
         return self._files.table("neurons")
 
@@ -258,9 +272,12 @@ class Atlas:
         rows = self._files.rows(f"SELECT id, neuron_id, feature FROM features WHERE id IN ({listed})")
         place = {other: (neuron // self.d_mlp, neuron % self.d_mlp, feature) for other, neuron, feature in rows}
         return [
-            [SimilarFeature(*place[other], value) for other, value in zip(*pair, strict=True) if other >= 0]
+            [self._similar_feature(*place[other], value) for other, value in zip(*pair, strict=True) if other >= 0]
             for pair in zip(ids.tolist(), similarity.tolist(), strict=True)
         ]
+
+    def _similar_feature(self, layer: int, unit: int, feature: int, similarity: float) -> SimilarFeature:
+        return SimilarFeature(layer, unit, feature, similarity, self.units.number(unit), self.units.side(unit))
 
     def _histogram(self, neuron: Neuron) -> Histogram:
         counts = self._files.arrays["histogram"][neuron.layer * self.d_mlp + neuron.index].astype(np.int64)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nejax.atlas.units import capitalized, neuron_name
 from nejax.errors import UserError
 
 _LONGEST_PEAK = 30
@@ -21,7 +22,7 @@ class Example:
     position: int
     """Of the peak in the sequence; position 0 is the BOS token."""
     activation: float
-    """At the peak."""
+    """At the peak; of a neuron's negative side, that of the neuron times -1, like `activations`."""
     feature: int
     """Index of the feature it belongs to."""
     cohesion: float
@@ -131,12 +132,20 @@ class SimilarFeature(NamedTuple):
 
     layer: int
     neuron: int
-    """Index in the layer."""
+    """Its `index` in the layer, for `Atlas.neuron`; with two sides, that of the unit."""
     feature: int
     """Index in the neuron."""
     similarity: float
     """Cosine of the inputs of the two central examples, or of the two mean inputs (`--similar_by`); exactly 1 where
     they are the same. Stored as float16: within 0.03% of what it was."""
+    number: int
+    """The neuron's index in the model's layer."""
+    side: str = ""
+    """Of the neuron, see `Neuron.side`."""
+
+    def __str__(self) -> str:
+        name = capitalized(neuron_name(self.layer, self.number, self.side))
+        return f"{name}, feature {self.feature}: similarity {self.similarity:.2f}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

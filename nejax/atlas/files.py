@@ -123,6 +123,8 @@ class AtlasFiles:
     def _refuse_misfits(self) -> None:
         """A file that was cut short or is of another atlas has another number of rows."""
         meta, arrays = self.meta, self.arrays
+        if meta["sides"] not in (1, 2) or meta["d_mlp"] % meta["sides"]:
+            raise ValueError(f"{meta['d_mlp']} units a layer are no neurons of {meta['sides']} sides")
         n_neurons, n_features, n_examples = (
             self.rows(f"SELECT max(id) + 1 FROM {table}")[0][0] for table in ("neurons", "features", "examples")
         )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nejax.atlas.entries import Bands, Example, Feature, Histogram, counted
+from nejax.atlas.units import NEGATIVE, capitalized, neuron_name
 from nejax.neuron.average_linkage import Linkage, cut
 from nejax.pipeline.features import largest_first
 
@@ -16,14 +17,21 @@ _SHOWN_FEATURES = 8
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Neuron:
-    """One neuron: its measures, and what it answers to. Measures with nothing behind them are NaN."""
+    """One neuron: its measures, and what it answers to. Measures with nothing behind them are NaN.
+
+    Where neurons have two sides (`Atlas.sides`), this is one of them. Every activation of a negative side (its
+    maximum, its moments, its histogram, its examples') is the neuron's times -1, so that its examples' are positive.
+    """
 
     layer: int
     index: int
-    """In its layer."""
+    """In its layer; with two sides, that of the unit: a negative side's is `number` + `d_mlp` / 2."""
     n_examples: int
     """0: the neuron is dead, it never fires in this corpus."""
     n_features: int
+    repeats_left_out: int
+    """Near-duplicates that were left out: of its kept sequences, those strong enough to be examples that have the same
+    tokens up to the peak as `max_repeats` stronger ones."""
     max_activation: float
     """Over the corpus, also where the neuron is dead."""
     lowest_activation: float
@@ -64,6 +72,30 @@ class Neuron:
     """Id of its largest feature in the atlas's tables."""
     _atlas: Any
     """The open atlas that it is of."""
+
+    @property
+    def number(self) -> int:
+        """The neuron's index in the model's layer."""
+        return self._atlas.units.number(self.index)
+
+    @property
+    def side(self) -> str:
+        """ "positive" or "negative"; "" where neurons have one side."""
+        return self._atlas.units.side(self.index)
+
+    @property
+    def other_side(self) -> "Neuron":
+        """The other side of the same neuron.
+
+        Raises:
+            UserError: the neurons of this atlas have one side each.
+        """
+        return self._atlas.neuron(self.layer, self._atlas.units.other(self.index))
+
+    @property
+    def name(self) -> str:
+        """As a person calls it: "layer 3, neuron 17, negative side"."""
+        return neuron_name(self.layer, self.number, self.side)
 
     @cached_property
     def examples(self) -> list[Example]:
@@ -107,7 +139,7 @@ class Neuron:
         return np.asarray(largest_first(cut(self.linkage, height)))[: self.n_examples]
 
     def __str__(self) -> str:
-        name = f"Layer {self.layer}, neuron {self.index}"
+        name = capitalized(self.name)
         if not self.n_examples:
             return f"{name}: dead, it never fires in this corpus"
         lines = [
@@ -115,6 +147,7 @@ class Neuron:
             f"  mean distance {_shown(self.mean_distance)} ({_shown(self.intra_cluster_distance)} within features, "
             f"{_shown(self.inter_cluster_distance)} between); fires at {self.firing_rate:.2%} of tokens, "
             f"at most {self.max_activation:.3g}",
+            *(["  activation: times -1"] if self.side == NEGATIVE else []),
             *map(str, self.features[:_SHOWN_FEATURES]),
         ]
         more = self.n_features - _SHOWN_FEATURES
@@ -122,7 +155,8 @@ class Neuron:
 
     def __repr__(self) -> str:
         return (
-            f"Neuron(layer={self.layer}, index={self.index}, n_examples={self.n_examples}, "
+            f"Neuron(layer={self.layer}, index={self.index}{f', side={self.side!r}' if self.side else ''}, "
+            f"n_examples={self.n_examples}, "
             f"n_features={self.n_features}, mean_distance={self.mean_distance:.3f})"
         )
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from nejax.atlas.entries import Feature
 from nejax.atlas.neuron import Neuron
+from nejax.atlas.units import capitalized
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 """Of the largest features: Okabe and Ito's palette, which colour-blind people can tell apart."""
@@ -36,7 +37,7 @@ def plot_neuron(neuron: Neuron, file: Path | str) -> Path:
     _write_features(text, shown or neuron.features[:1])
     rest = len(neuron.features) - len(shown)
     figure.suptitle(
-        f"Layer {neuron.layer}, neuron {neuron.index}: {neuron.n_examples} examples, {neuron.n_features} features"
+        f"{capitalized(neuron.name)}: {neuron.n_examples} examples, {neuron.n_features} features"
         + (f" ({rest} small ones not shown)" if rest else "")
         + f", mean distance {neuron.mean_distance:.2f}",
         x=0.01,

@@ -75,7 +75,8 @@ def _neurons(atlas: Atlas) -> Figure:
     for axes, panel in zip(rows.flat, panels, strict=True):  # not before all is drawn: some share it
         axes.set_ylim(bottom=None if panel.log else 0)
     n_dead = atlas.n_neurons - len(alive["id"])
-    _title(figure, atlas, f"{len(alive['id']):,} neurons{f' ({n_dead:,} dead ones left out)' if n_dead else ''}")
+    what = "neurons" if atlas.sides == 1 else "sides of neurons"
+    _title(figure, atlas, f"{len(alive['id']):,} {what}{f' ({n_dead:,} dead ones left out)' if n_dead else ''}")
     figure.legend(handles=_KEYS, loc="outside lower center", ncols=len(_KEYS), frameon=False)
     return figure
 

@@ -1,6 +1,6 @@
 """The files of an atlas: what they are called, and what the tables and arrays in them hold."""
 
-FORMAT = 3
+FORMAT = 4
 """Version of the layout of an atlas."""
 
 FOLDER = "atlas"
@@ -37,9 +37,10 @@ SCHEMA = (
     """CREATE TABLE neurons (
       id INTEGER PRIMARY KEY,          -- layer * d_mlp + neuron
       layer INTEGER NOT NULL,
-      neuron INTEGER NOT NULL,         -- index in the layer
+      neuron INTEGER NOT NULL,         -- index of the unit in the layer, see below
       n_examples INTEGER NOT NULL,     -- 0: a dead neuron
       n_features INTEGER NOT NULL,
+      repeats_left_out INTEGER NOT NULL, -- near-duplicates of its examples that were left out
       max_activation REAL,             -- over the corpus: the right edge of the histogram's last bin
       lowest_activation REAL,          -- among the sampled tokens: the left edge of the histogram's first bin
       firing_rate REAL,                -- share of the tokens at which the activation is above 0
@@ -96,6 +97,10 @@ SCHEMA = (
 All ids count from 0 without gaps, so a range of ids finds what belongs to a neuron: no index is needed.
 
 `SELECT * FROM neurons AS n JOIN examples AS e ON e.id BETWEEN n.first_example AND n.first_example + n.n_examples - 1`
+
+Where `sides` in `meta` is 2, a row of `neurons` is one side of a neuron: of a layer's `d_mlp` units the first half are
+the positive sides, and unit `j + d_mlp / 2` is the negative side of neuron `j`. All that is said of the activation of a
+negative side is said of the neuron's activation times -1.
 """
 
 INDEXES = ("CREATE INDEX examples_by_sequence ON examples (sequence)",)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nejax.atlas.files import AtlasFiles
+from nejax.atlas.units import Units, capitalized, neuron_name
 from nejax.errors import UserError
 
 LONGEST_QUERY = 1000
@@ -21,13 +22,21 @@ class PeakMatch(NamedTuple):
 
     layer: int
     neuron: int
-    """Index in the layer."""
+    """Its `index` in the layer, for `Atlas.neuron`; with two sides, that of the unit."""
     feature: int
     """Index in the neuron: 0 is its largest feature."""
     n: int
     """How many of the feature's examples peak at the word."""
     n_examples: int
     """How many examples the feature has."""
+    number: int
+    """The neuron's index in the model's layer."""
+    side: str = ""
+    """Of the neuron, see `nejax.atlas.neuron.Neuron.side`."""
+
+    def __str__(self) -> str:
+        name = capitalized(neuron_name(self.layer, self.number, self.side))
+        return f"{name}, feature {self.feature}: {self.n} of {self.n_examples} examples"
 
 
 class SearchResult(NamedTuple):
@@ -140,7 +149,11 @@ def find_peaks(files: AtlasFiles, query: str, limit: int = 50) -> list[PeakMatch
         word,
         limit,
     )
-    return [PeakMatch(*row) for row in rows]
+    units = Units(files.meta["d_mlp"], files.meta["sides"])
+    return [
+        PeakMatch(layer, unit, feature, n, n_examples, units.number(unit), units.side(unit))
+        for layer, unit, feature, n, n_examples in rows
+    ]
 
 
 def _of_allowed_length(query: str) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 from nejax.atlas.atlas import Atlas
 from nejax.atlas.entries import Feature, beginning, counted, ending
 from nejax.atlas.neuron import Neuron
+from nejax.atlas.units import NEGATIVE
+from nejax.pipeline.choose import CONTEXT
 
 MIN_EXAMPLES, MIN_IN_FEATURE = 20, 3
 """Only neurons with so many examples are ranked, and the most polysemantic must have two features of so many."""
@@ -28,7 +30,7 @@ def summarize(atlas: Atlas) -> str:
     features, where its files are, and how to go on.
     """
     neurons, features = atlas.neurons_table(), atlas.features_table()
-    floor = f"of the neurons with {_floor(atlas)} examples or more"
+    floor = f"of the {_unit(atlas)}s with {_floor(atlas)} examples or more"
     most, least = most_polysemantic(atlas), _least_polysemantic(atlas, neurons)
     return "\n\n".join(
         [
@@ -50,18 +52,19 @@ def _overview(atlas: Atlas, neurons: Table, features: Table) -> str:
     alive = neurons["n_examples"] > 0
     n_dead = f"{(~alive).sum():,}" if (~alive).any() else "none"
     of_sae = f", latents of {settings['sae']}" if settings.get("sae") else ""
-    large = int((features["n_examples"] >= MIN_IN_FEATURE).sum())
+    large, unit = int((features["n_examples"] >= MIN_IN_FEATURE).sum()), _unit(atlas)
     lines = {
         "model": f"{settings['model']} ({settings['input_weights']} input weights, {settings['precision']}){of_sae}: "
-        f"{counted(atlas.n_layers, 'layer')} of {counted(atlas.d_mlp, 'neuron')}",
+        f"{counted(atlas.n_layers, 'layer')} of {_neurons_a_layer(atlas)}",
         "corpus": f"{settings['corpus']}: {counted(stages['tokens']['tokens'], 'token')} in "
         f"{counted(atlas.n_sequences, 'sequence')} from {counted(stages['tokens']['documents_read'], 'document')}",
-        "neurons": f"{atlas.n_neurons:,}, {n_dead} of them dead (never firing in this corpus)",
-        "examples": f"{neurons['n_examples'].sum():,}, median {_median(neurons['n_examples'][alive], '.0f')} a neuron",
-        "features": f"{len(features['id']):,}, median {_median(neurons['n_features'][alive], '.0f')} a neuron; "
+        "neurons": f"{_counted_as(atlas)}{n_dead} of them dead (never firing in this corpus)",
+        "examples": f"{neurons['n_examples'].sum():,}, median {_median(neurons['n_examples'][alive], '.0f')} a {unit}",
+        "left out": _left_out(atlas, neurons),
+        "features": f"{len(features['id']):,}, median {_median(neurons['n_features'][alive], '.0f')} a {unit}; "
         f"{large:,} of them have at least {MIN_IN_FEATURE} examples",
         "clusters": _clustering(settings, neurons["height"][alive]),
-        "quality": f"silhouette {_median(neurons['silhouette'][alive])} (median of the neurons with several features)",
+        "quality": f"silhouette {_median(neurons['silhouette'][alive])} (median of the {unit}s with several features)",
     }
     if settings["importance"]:
         lines["causes"] = _causes(settings, stages["importance"])
@@ -70,6 +73,31 @@ def _overview(atlas: Atlas, neurons: Table, features: Table) -> str:
     if "passport" in stages:
         lines["numbers"] = _numbers(stages["passport"]["layers"])
     return "Atlas\n" + "\n".join(f"  {name:<9} {line}" for name, line in lines.items())
+
+
+def _unit(atlas: Atlas) -> str:
+    """What is counted: neurons, or their sides."""
+    return "neuron" if atlas.sides == 1 else "side"
+
+
+def _neurons_a_layer(atlas: Atlas) -> str:
+    if atlas.sides == 1:
+        return counted(atlas.d_mlp, "neuron")
+    return f"{counted(atlas.units.n_neurons, 'gated neuron')}, each with a positive and a negative side"
+
+
+def _counted_as(atlas: Atlas) -> str:
+    if atlas.sides == 1:
+        return f"{atlas.n_neurons:,}, "
+    return f"{atlas.n_neurons // 2:,}, counted as {atlas.n_neurons:,} sides, "
+
+
+def _left_out(atlas: Atlas, neurons: Table) -> str:
+    """How much of what excites the neurons is the same text again."""
+    left, most = neurons["repeats_left_out"], atlas.manifest["settings"]["max_repeats"]
+    where = f", in {counted(int((left > 0).sum()), _unit(atlas))}" if left.any() else ""
+    found = counted(int(left.sum()), "near-duplicate")
+    return f"{found}{where}: at most {most} may have the same {CONTEXT} tokens up to the peak"
 
 
 def _causes(settings: dict[str, Any], facts: dict[str, Any]) -> str:
@@ -125,7 +153,7 @@ def _clustering(settings: dict[str, Any], heights: np.ndarray) -> str:
 def _layers(atlas: Atlas, neurons: Table) -> str:
     """A table with a line a layer."""
     head = "  layer    dead  examples  features  mean distance  within  between features  height  fires at"
-    lines = ["Layers (medians over the neurons that are not dead)", head]
+    lines = [f"Layers (medians over the {_unit(atlas)}s that are not dead)", head]
     for layer in range(atlas.n_layers):
         here = neurons["layer"] == layer
         alive = {name: column[here & (neurons["n_examples"] > 0)] for name, column in neurons.items()}
@@ -176,7 +204,7 @@ def _listing(title: str, neurons: list[Neuron]) -> str:
 
 def _headline(neuron: Neuron) -> str:
     return (
-        f"  layer {neuron.layer}, neuron {neuron.index}: mean distance {neuron.mean_distance:.2f}, "
+        f"  {neuron.name}: mean distance {neuron.mean_distance:.2f}, "
         f"{counted(neuron.n_examples, 'example')} in {counted(neuron.n_features, 'feature')}"
     )
 
@@ -194,7 +222,7 @@ def _spelled(feature: Feature) -> list[str]:
 
 def _files(atlas: Atlas, interesting: list[Neuron]) -> str:
     """Where everything is, and what to do with it."""
-    layer, index = (interesting[0].layer, interesting[0].index) if interesting else (0, 0)
+    place = ", ".join(map(str, _place(interesting[0]) if interesting else (0, 0)))
     files = sorted(atlas.path.iterdir())
     size = sum(file.stat().st_size for file in atlas.path.rglob("*") if file.is_file())
     return "\n".join(
@@ -205,10 +233,15 @@ def _files(atlas: Atlas, interesting: list[Neuron]) -> str:
             "Next, in Python",
             "  import nejax, pandas",
             f"  atlas = nejax.open_atlas({str(atlas.path)!r})",
-            f"  print(atlas.neuron({layer}, {index}))",
+            f"  print(atlas.neuron({place}))",
             "  pandas.DataFrame(atlas.neurons_table()).sort_values('mean_distance')",
         ]
     )
+
+
+def _place(neuron: Neuron) -> tuple[int | str, ...]:
+    """What `Atlas.neuron` is asked for."""
+    return neuron.layer, neuron.number, *([repr(NEGATIVE)] if neuron.side == NEGATIVE else [])
 
 
 def _median(values: np.ndarray, form: str = ".2f") -> str:

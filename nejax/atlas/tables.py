@@ -62,6 +62,7 @@ def layer_tables(
         "neuron": np.arange(len(there)),
         "n_examples": n_examples,
         "n_features": n_features,
+        "repeats_left_out": chosen["repeats_left_out"][layer],
         **_activity(layer, collection),
         "lowest_activation": chosen["lowest_activation"][layer],
         **{name: found[name] for name in (*_DISTANCES, "silhouette", "coordinates_share", "height", "n_merges")},

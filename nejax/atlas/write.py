@@ -207,6 +207,7 @@ def _write_meta(
         "manifest": {name: value for name, value in manifest.items() if name != "damaged"} | {"stages": stages},
         "n_layers": n_layers,
         "d_mlp": d_mlp,
+        "sides": manifest["model"].get("sides", 1),
         "d_model": chosen["reference"].shape[2],
         "window_before": WINDOW_BEFORE,
         "window_after": WINDOW_AFTER,

@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from nejax.models.family import Family, GGUFLayout
-from nejax.models.transformer import ACTIVATIONS, Attention, Block, PartMaker, Transformer, bias_of, stacked
+from nejax.models.transformer import ACTIVATIONS, Attention, Block, PartMaker, Transformer, stacked
 
 
 class RotaryScaling(NamedTuple):
@@ -163,14 +163,6 @@ class Llama(Transformer):
         self.final_norm = parts(rngs).rms_norm(config.rms_norm_epsilon)
         self.head = None if config.tied_head else parts(rngs).embedding(config.vocab_size)
 
-    def up_weights(self) -> Float[Array, "n_layers d_model d_mlp"]:
-        """The second input vector of every neuron, `w_up`; `input_weights` has the first, `w_gate`."""
-        return self.blocks.mlp_up.kernel[...]
-
-    def up_bias(self) -> Float[Array, "n_layers d_mlp"]:
-        """What is added to `mlp_input @ w_up`."""
-        return bias_of(self.blocks.mlp_up)
-
     def folded(self) -> "Llama":
         """The same function with the MLP's RMSNorm folded into its input weights.
 
@@ -233,7 +225,7 @@ def _read_scaling(values: dict[str, Any], rope: Mapping[str, Any]) -> list[str]:
     }.get(kind)
     if keys is None:
         return [f"rope_type is {kind!r}, only 'default', 'linear' and 'llama3' are implemented"]
-    found = {field: rope.get(key) for field, key in keys.items()}
+    found: dict[str, Any] = {field: rope.get(key) for field, key in keys.items()}
     wrong = [key for field, key in keys.items() if type(found[field]) not in (int, float) or not found[field] > 0]
     if wrong:
         return [f"rope_parameters have no positive number as {key}" for key in wrong]

@@ -171,7 +171,8 @@ class Transformer(nnx.Module):
     """A matrix of its own for the logits; None: the token embedding's."""
 
     is_gated: bool = False
-    """Whether a neuron's activation is a product of two terms, so that its extremes have both signs."""
+    """Whether a neuron's activation is a product of two terms, so that its extremes have both signs. The blocks of
+    such a model have `mlp_up` beside `mlp_in`, which is the gate."""
 
     sides = 1
 
@@ -296,6 +297,14 @@ class Transformer(nnx.Module):
     def input_bias(self) -> Float[Array, "n_layers d_mlp"]:
         """What is added to `mlp_input @ W_in` before the non-linearity."""
         return bias_of(self.blocks.mlp_in)
+
+    def up_weights(self) -> Float[Array, "n_layers d_model d_mlp"]:
+        """The second input vector of every gated neuron, `w_up`; `input_weights` has the first, `w_gate`."""
+        return self.blocks.mlp_up.kernel[...]
+
+    def up_bias(self) -> Float[Array, "n_layers d_mlp"]:
+        """What is added to `mlp_input @ w_up`."""
+        return bias_of(self.blocks.mlp_up)
 
     def folded(self) -> "Transformer":
         """The same function with the norm before the MLP folded into the input weights; weights are shared."""

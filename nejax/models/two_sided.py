@@ -27,8 +27,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from nejax.models.llama import Llama
 from nejax.models.reading import Branches, Editor, LayerView, Reader, edit_nothing, read_nothing
+from nejax.models.transformer import Transformer
 
 EmbedBy = Literal["gate", "gate_and_up"]
 """Whose input weights embed the examples of a gated neuron."""
@@ -44,9 +44,10 @@ class TwoSided(nnx.Module):
 
     sides = 2
 
-    def __init__(self, model: Llama, embed_by: EmbedBy):
+    def __init__(self, model: Transformer, embed_by: EmbedBy):
         self.config = model.config
-        self.model, self.embed_by = model, embed_by
+        self.model = model
+        self.embed_by: EmbedBy = embed_by
 
     def __call__(
         self, tokens: Int[Array, "batch seq"], *, reader: Reader = read_nothing, editor: Editor = edit_nothing

@@ -1,6 +1,7 @@
 """A small finished run, made once for all tests of the atlas."""
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -31,6 +32,26 @@ def run(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def atlas(run: Run) -> Atlas:
     """The atlas of the small run."""
     return open_atlas(run.directory.path)
+
+
+@pytest.fixture(scope="session")
+def two_sided_run(settings: Settings, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The small run as if its 64 units a layer were the sides of 32 neurons: units are units."""
+    folder = tmp_path_factory.mktemp("runs") / "two-sided"
+    shutil.copytree(run.directory.path, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["model"]["sides"] = 2
+    del manifest["stages"]["atlas"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    two_sided = Run(folder, settings, quiet=True)
+    write_atlas(two_sided)
+    return two_sided
+
+
+@pytest.fixture(scope="session")
+def two_sided_atlas(two_sided_run: Run) -> Atlas:
+    """Its atlas."""
+    return open_atlas(two_sided_run.directory.path)
 
 
 @pytest.fixture(scope="session")

@@ -148,7 +148,8 @@ def test_similar_features_are_those_of_the_store(atlas, alive, run):
             others = store["feature"][i][store["feature"][i] >= 0]
             expected = [table[name][others].tolist() for name in ("layer", "neuron", "feature")]
             expected.append(similarity[i][: len(others)].tolist())
-            assert feature.similar == list(zip(*expected, strict=True))
+            assert [found[:4] for found in feature.similar] == list(zip(*expected, strict=True))
+            assert all(found.number == found.neuron and not found.side for found in feature.similar)
             assert all((other.layer, other.neuron) != (neuron.layer, neuron.index) for other in feature.similar)
             n_listed += len(others)
     assert n_listed > 100
@@ -330,6 +331,8 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "database cut in a page": lambda path: cut_short(path / "atlas.sqlite", 100_000),
     "database without meta": lambda path: query(path, "DROP TABLE meta"),
     "database without a key": lambda path: query(path, "DELETE FROM meta WHERE key = 'd_mlp'"),
+    "database without sides": lambda path: query(path, "DELETE FROM meta WHERE key = 'sides'"),
+    "database with other sides": lambda path: query(path, "UPDATE meta SET value = '3' WHERE key = 'sides'"),
     "database with a broken value": lambda path: query(path, "UPDATE meta SET value = '{' WHERE key = 'manifest'"),
     "neurons missing": lambda path: query(path, "DELETE FROM neurons WHERE id > 150"),
     "features missing": lambda path: query(path, "DELETE FROM features WHERE id > 100"),
@@ -382,6 +385,6 @@ def test_a_damaged_tokenizer_is_found_when_text_is_read(elsewhere):
 
 
 def test_another_format_is_refused(elsewhere):
-    query(elsewhere, "UPDATE meta SET value = '2' WHERE key = 'format'")
-    with pytest.raises(UserError, match="has format 2, this version of nejax reads 3; open it with the version that"):
+    query(elsewhere, "UPDATE meta SET value = '3' WHERE key = 'format'")
+    with pytest.raises(UserError, match="has format 3, this version of nejax reads 4; open it with the version that"):
         open_atlas(elsewhere)

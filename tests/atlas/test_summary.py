@@ -20,6 +20,11 @@ def test_what_it_was_made_of(summary, atlas, settings, run):
     counts = run.directory.manifest["stages"]["tokens"]
     assert f"{settings.corpus}: {counts['tokens']:,} tokens in {counts['sequences']} sequences" in summary
     assert "192, 65 of them dead" in summary
+    left = atlas.neurons_table()["repeats_left_out"]
+    most = settings.max_repeats
+    assert (
+        f"  left out  {left.sum():,} near-duplicates, in {(left > 0).sum()} neurons: at most {most} may have" in summary
+    )
     assert "calibrated for each neuron" in summary
     assert f"nejax.open_atlas({str(atlas.path)!r})" in summary
     for name in ("atlas.sqlite", "directions.npy", "tokenizer"):

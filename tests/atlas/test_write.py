@@ -78,6 +78,13 @@ def test_neurons_have_the_activity_of_the_collect_stage(tables, run):
         np.testing.assert_allclose(column(rows, name), values, rtol=1e-5, err_msg=name)
 
 
+def test_neurons_have_what_was_left_out(tables, run):
+    left = run.inputs()["repeats_left_out"]
+    assert left.shape == (N_LAYERS, D_MLP) and left.any()
+    np.testing.assert_array_equal(column(tables["neurons"], "repeats_left_out"), left.ravel())
+    assert left.sum() == run.directory.manifest["stages"]["inputs"]["repeats_left_out"]
+
+
 def test_examples_are_those_of_the_stores_neuron_by_neuron(tables, run, found):
     chosen = run.inputs()
     neurons, features, examples = tables["neurons"], tables["features"], iter(tables["examples"])
@@ -218,7 +225,7 @@ def test_documents_and_manifest(tables, run):
     meta = {row["key"]: json.loads(row["value"]) for row in tables["meta"]}
     assert meta["manifest"]["settings"] == run.directory.manifest["settings"]
     assert meta["manifest"]["model"]["fingerprint"] == run.loaded.fingerprint
-    assert (meta["n_layers"], meta["d_mlp"], meta["d_model"]) == (N_LAYERS, D_MLP, 32)
+    assert (meta["n_layers"], meta["d_mlp"], meta["sides"], meta["d_model"]) == (N_LAYERS, D_MLP, 1, 32)
     facts = run.directory.manifest["stages"]["atlas"]
     assert facts["examples"] == len(tables["examples"])
     assert facts["features"] == len(tables["features"])

@@ -19,6 +19,12 @@ class Column(NamedTuple):
 COLUMNS = (
     Column("n_examples", "Examples", "How many examples were embedded and clustered; 0: the neuron is dead.", True),
     Column("n_features", "Features", "How many clusters its examples fall into.", True),
+    Column(
+        "repeats_left_out",
+        "Near-duplicates",
+        "How many near-duplicates were left out: strong enough, but their tokens up to the peak are those of others.",
+        True,
+    ),
     Column("max_activation", "Max activation", "The highest activation in the corpus."),
     Column("firing_rate", "Firing rate", "Share of the corpus's tokens at which the activation is above 0.", unit="%"),
     Column("mean", "Mean", "Mean activation over the corpus."),

@@ -10,6 +10,11 @@ MOST_OFFSET = 999_999_999
 
 Schema = dict[str, Any]
 
+_SIDES = (
+    "Of a neuron. 2: of a layer's d_mlp units, which are the neurons here, the first half are positive sides; unit "
+    "j + d_mlp / 2 is the negative side of neuron j, whose activations are times -1."
+)
+
 _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "number"}
 _MAYBE: Schema = {"type": ["number", "null"]}
@@ -113,6 +118,7 @@ def _atlas(place: _Places) -> Schema:
             "corpus": _TEXT,
             **dict.fromkeys(("n_layers", "d_mlp", "d_model", "n_neurons", "n_sequences", "seq_len"), _POSITIVE),
             **dict.fromkeys(("n_features", "n_examples", "window_before", "window_after", "n_similar"), _COUNT),
+            "sides": {"enum": [1, 2], "description": _SIDES},
             "has_importance": {"type": "boolean"},
             "examples_per_feature": {"type": ["integer", "null"], "minimum": 1},
             "columns": _array(_object(column)),

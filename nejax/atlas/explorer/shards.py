@@ -99,6 +99,7 @@ class Shards:
             "corpus": manifest["settings"]["corpus"],
             "n_layers": self.n_layers,
             "d_mlp": self.d_mlp,
+            "sides": meta["sides"],
             "d_model": meta["d_model"],
             "n_neurons": self.n_layers * self.d_mlp,
             "n_features": meta["n_features"],
@@ -200,7 +201,7 @@ class Shards:
             UserError: the query is too long, too.
         """
         n_sequences, sequences = find_sequences(self._files, query, offset, PAGE)
-        peaks = find_peaks(self._files, query, MOST_PEAKS)
+        peaks = [match[:5] for match in find_peaks(self._files, query, MOST_PEAKS)]
         return {"query": query, "n_sequences": n_sequences, "sequences": sequences, "peaks": peaks}
 
     def _features(self, row: Any) -> list[Json]:

@@ -64,7 +64,7 @@ def test_the_pages_find_what_python_finds(watched: Watched, explored: Atlas):
         expected = explored.search(query, limit=20)
         assert found["n_sequences"] == expected.n_sequences, query
         assert found["sequences"] == expected.sequences, query
-        assert [tuple(peak) for peak in found["peaks"]][:20] == [tuple(peak) for peak in expected.peaks], query
+        assert [tuple(peak) for peak in found["peaks"]][:20] == [tuple(peak[:5]) for peak in expected.peaks], query
         later = explored.search(query, limit=60).sequences[40:]
         assert find(watched, query, 40)["sequences"] == later, query
 

@@ -5,6 +5,7 @@ import { BottomAxis, linear, useWidth } from "./chart.js";
 import { featureColour } from "./colours.js";
 import { counted, decimal } from "./format.js";
 import { html } from "./html.js";
+import { activationName } from "./sides.js";
 
 const MARGIN = { left: 40, right: 14, top: 22, bottom: 36 };
 const HEIGHT = 66;
@@ -71,7 +72,7 @@ export function ActivationHistogram({ neuron, clustering, highlight, selected })
           )}
         </g>
         <${BottomAxis} scale=${x} low=${low} high=${high} y=${base + RUG}
-          title="activation (bars: tokens, log scale; no bar: none)" />
+          title=${`${activationName(neuron.neuron)} (bars: tokens, log scale; no bar: none)`} />
       </svg>
     </div>
   </section>`;

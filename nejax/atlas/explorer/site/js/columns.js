@@ -2,14 +2,17 @@
 
 import { useMemo } from "../vendor/hooks.js";
 import { useShards } from "./data.js";
+import { hasSides, isNegative, numberOf } from "./sides.js";
 
 const PLACE = [
   { name: "layer", title: "Layer", help: "Index of the layer.", integer: true, unit: "" },
   { name: "neuron", title: "Neuron", help: "Index of the neuron in its layer.", integer: true, unit: "" },
 ];
 
+const SIDE = { name: "side", title: "Side", help: "1: the positive side, −1: the negative.", isSign: true, unit: "" };
+
 /** What neurons can be filtered and sorted by: their place, then the atlas's measures. */
-const allColumns = (atlas) => [...PLACE, ...atlas.columns];
+const allColumns = (atlas) => [...PLACE, ...(hasSides() ? [SIDE] : []), ...atlas.columns];
 
 /** One of them, or undefined. */
 export const columnNamed = (atlas, name) => allColumns(atlas).find((column) => column.name === name);
@@ -46,11 +49,13 @@ const numbers = once((values) => {
 const places = once(({ n_neurons, d_mlp }) => {
   const layer = new Float64Array(n_neurons);
   const neuron = new Float64Array(n_neurons);
+  const side = new Float64Array(n_neurons);
   for (let id = 0; id < n_neurons; id++) {
     layer[id] = Math.floor(id / d_mlp);
-    neuron[id] = id % d_mlp;
+    neuron[id] = numberOf(id % d_mlp);
+    side[id] = isNegative(id % d_mlp) ? -1 : 1;
   }
-  return { layer, neuron };
+  return { layer, neuron, side };
 });
 
 /** How values other than NaN spread: {n, min, low, high, max}; low and high are the 1st and 99th percentile. */

@@ -1,6 +1,7 @@
 // The atlas's JSON shards: fetched once each, the latest ones kept.
 
 import { useEffect, useState } from "../vendor/hooks.js";
+import { setSides } from "./sides.js";
 
 const ROOT = "data/v1/";
 const KEPT = 60;
@@ -23,6 +24,7 @@ export async function openAtlas() {
     throw new ShardError(said, 0);
   }
   compressed = atlas.compressed;
+  setSides(atlas);
   return atlas;
 }
 

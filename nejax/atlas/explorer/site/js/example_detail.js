@@ -5,6 +5,7 @@ import { featureColour } from "./colours.js";
 import { decimal } from "./format.js";
 import { html } from "./html.js";
 import { setQuery, to } from "./route.js";
+import { activationName } from "./sides.js";
 import { Tokens, visible, windowPieces } from "./tokens.js";
 
 const close = () => setQuery({ example: null });
@@ -36,7 +37,7 @@ export function ExampleDetail({ neuron, clustering, selected, scale, isOwn }) {
     <header>
       <h2><span class="swatch" />Example ${selected}</h2>
       <span class="soft">
-        activation ${decimal(example.activation)} · ${" "}
+        ${activationName(neuron.neuron)}${" "}${decimal(example.activation)} · ${" "}
         <a href=${to.feature(neuron.layer, neuron.neuron, example.feature)}
           >${isOwn ? "" : "the atlas’s "}feature ${example.feature}</a>
         ${" "}· <a

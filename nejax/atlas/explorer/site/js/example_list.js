@@ -4,6 +4,7 @@ import { ExampleRow } from "./example_row.js";
 import { counted, decimal } from "./format.js";
 import { html } from "./html.js";
 import { setQuery, to } from "./route.js";
+import { activationName, unitNoun } from "./sides.js";
 import { TokenLegend } from "./tokens.js";
 
 /** The examples of a place of a loaded neuron, by their numbers in the neuron, in the order of the view. */
@@ -18,12 +19,13 @@ export function orderedExamples(neuron, { feature }, order) {
 /** What the shades mean. They reach full colour at the neuron's highest activation, so its features compare. */
 export function ExampleLegend({ neuron, place, view }) {
   return html`<div class="example-legend">
-    <${TokenLegend} scale=${neuron.measures.max_activation} shade=${view.shade} />
+    <${TokenLegend} scale=${neuron.measures.max_activation} shade=${view.shade}
+      name=${activationName(neuron.neuron)} />
     ${
       view.shade !== "none" &&
       view.shade !== "importance" &&
       html`<span class="faint"
-        >full colour: the neuron’s highest activation, ${decimal(neuron.measures.max_activation)}</span
+        >full colour: the ${unitNoun()}’s highest activation, ${decimal(neuron.measures.max_activation)}</span
       >`
     }
     ${showsImportance(view) && html`<${WhereKnown} neuron=${neuron} place=${place} view=${view} />`}

@@ -9,6 +9,7 @@ import { html } from "./html.js";
 import { featurePicture } from "./picture.js";
 import { placeName, placeId } from "./place.js";
 import { to } from "./route.js";
+import { hasSides, isNegative, numberOf, sideOf } from "./sides.js";
 import { peakName, visible, windowPieces } from "./tokens.js";
 
 const LOOPBACK = /^(localhost|127\.|\[::1\])/;
@@ -76,13 +77,23 @@ function featureJson(atlas, neuron, place) {
     atlas: { model: atlas.model, corpus: atlas.corpus, fingerprint: atlas.fingerprint, seq_len: atlas.seq_len },
     layer: place.layer,
     neuron: place.neuron,
+    ...sided(place.neuron),
     feature: place.feature,
     ...feature,
     neuron_max_activation: neuron.measures.max_activation,
-    similar: similar.map(([layer, other, index, similarity]) => ({ layer, neuron: other, feature: index, similarity })),
+    similar: similar.map(([layer, other, index, similarity]) => ({
+      layer,
+      neuron: other,
+      ...sided(other),
+      feature: index,
+      similarity,
+    })),
     examples: orderedExamples(neuron, place, "strength").map((i) => exampleJson(neuron, i, i === central)),
   };
 }
+
+/** Which neuron of the model, and which side of it, where neurons have two. */
+const sided = (unit) => (hasSides() ? { number: numberOf(unit), side: sideOf(unit) } : {});
 
 function exampleJson(neuron, i, isCentral) {
   const { sequence, position, document, activation, cohesion } = neuron.examples[i];
@@ -111,6 +122,7 @@ function featureText(atlas, neuron, place, view) {
     `${atlas.model} on ${atlas.corpus}, atlas ${atlas.fingerprint}`,
     `${n_examples} of ${neuron.examples.length} examples${cohesion === null ? "" : `, cohesion ${decimal(cohesion)}`}`,
     `Peak tokens: ${peak_tokens.map(([text, count]) => `${peakName(text)} ${count}`).join(", ")}`,
+    ...(isNegative(place.neuron) ? ["The negative side: activations are times −1"] : []),
     location.href,
   ];
   const lines = orderedExamples(neuron, place, view.order).map((i) => {

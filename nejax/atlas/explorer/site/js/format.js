@@ -1,10 +1,13 @@
 // Numbers and names as a person reads them.
 
+import { unitName } from "./sides.js";
+
 const whole = new Intl.NumberFormat("en-US");
 
 /** A number of a measure: "0.543", "1,024", "12.5%"; a dash where there is none. */
 export function shown(value, column = {}) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (column.isSign) return value < 0 ? "−" : "+";
   if (column.unit === "%") return `${decimal(100 * value)}%`;
   return column.integer ? whole.format(value) : decimal(value);
 }
@@ -33,8 +36,8 @@ export function often(share) {
 /** A whole number of which the first two digits are told. */
 const roughly = (n) => Number(n.toPrecision(n < 1000 ? 3 : 2));
 
-/** A neuron's name. */
-export const neuronName = (layer, neuron) => `Layer ${layer}, neuron ${neuron}`;
+/** A neuron's name, with its side where it has two: "Layer 3, neuron 17 −". */
+export const neuronName = (layer, neuron) => `Layer ${layer}, neuron ${unitName(neuron)}`;
 
 /** A feature's name; people count as the atlas does, from 0. */
 export const featureName = (layer, neuron, feature) => `${neuronName(layer, neuron)}, feature ${feature}`;

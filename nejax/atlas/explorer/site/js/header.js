@@ -6,6 +6,7 @@ import { LONGEST_QUERY } from "./find.js";
 import { html } from "./html.js";
 import { openHelp, openRandom } from "./keys.js";
 import { go, to } from "./route.js";
+import { hasSides, unitName } from "./sides.js";
 
 const LINKS = [
   ["model", "Model", to.model()],
@@ -24,7 +25,7 @@ export function Header({ route }) {
     go(to.search(event.target.elements.q.value.trim()));
   };
   useEffect(() => {
-    document.title = `${[name, ...route.path.slice(1)].join(" ")} · ${atlas.model} · nejax`;
+    document.title = `${[name, ...named(route.path)].join(" ")} · ${atlas.model} · nejax`;
   });
   return html`<header class="bar">
     <a class="skip" href=${location.hash || "#/model"} onClick=${skip}>Skip to the page</a>
@@ -55,6 +56,12 @@ export function Header({ route }) {
     </div>
   </header>`;
 }
+
+/** The numbers of an address as a person calls them. */
+const named = ([page, ...ids]) =>
+  hasSides() && (page === "neuron" || page === "feature")
+    ? ids.map((id, i) => (i === 1 && /^\d+$/.test(id) ? unitName(Number(id)) : id))
+    : ids;
 
 function skip(event) {
   event.preventDefault();

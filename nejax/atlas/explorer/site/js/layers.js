@@ -7,6 +7,7 @@ import { html } from "./html.js";
 import { Overview } from "./overview.js";
 import { layOut } from "./overview_layout.js";
 import { withinLayers } from "./ranking.js";
+import { hasSides } from "./sides.js";
 
 const WIDE = 760; // px from which both stand side by side
 const LABELS = 66;
@@ -28,7 +29,7 @@ export function Layers({ atlas, values, column, range, mask, byValue, filter, on
   const labelStyle = (top) => (isWide ? { top: `${top}px` } : { top: `${top - 19}px` });
   return html`<div ref=${ref} class=${`layers${isWide ? " wide" : ""}`}>
     <section aria-label="All neurons">
-      <h2>Every neuron</h2>
+      <h2>Every neuron${hasSides() && html` <span class="faint">two cells each: its sides</span>`}</h2>
       <div class="strips" style=${{ paddingLeft: `${isWide ? LABELS : 0}px` }}>
         ${layout.tops.map(
           (top, layer) => html`<span key=${layer} class="strip-label" style=${labelStyle(top)}>Layer ${layer}</span>`,

@@ -2,14 +2,15 @@
 
 import { decimal } from "./format.js";
 import { html } from "./html.js";
+import { hasSides, unitNoun } from "./sides.js";
 import { visible } from "./tokens.js";
 
 const SKIPPED = {
   duplicate_sequences: "sequences that another repeats exactly",
   short_windows: "ends of documents too short for a sequence",
   repeats_left_out: "examples whose peak follows the same tokens as a stronger one's",
-  dead_neurons: "neurons without an example",
 };
+const DEAD = "dead_neurons";
 const NAMES = { settings: "Settings", versions: "Versions", model: "Model", stages: "Stages" };
 const whole = new Intl.NumberFormat("en-US");
 
@@ -22,6 +23,7 @@ export function leftOut({ stages = {} }) {
     if (stage.skipped && !documents.length) reasons.push(["documents", 0]);
     for (const [reason, n] of documents) reasons.push([`documents: ${reason}`, n]);
     for (const [key, meaning] of Object.entries(SKIPPED)) if (key in stage) reasons.push([meaning, stage[key]]);
+    if (DEAD in stage) reasons.push([`${unitNoun()}s without an example`, stage[DEAD]]);
   }
   return reasons;
 }
@@ -62,7 +64,8 @@ export function Manifest({ atlas }) {
 
 const counts = (atlas) => ({
   layers: atlas.n_layers,
-  "neurons a layer": atlas.d_mlp,
+  "neurons a layer": hasSides() ? atlas.d_mlp / 2 : atlas.d_mlp,
+  "sides of a neuron": hasSides() ? 2 : undefined,
   "width of the model": atlas.d_model,
   sequences: atlas.n_sequences,
   "tokens a sequence": atlas.seq_len,

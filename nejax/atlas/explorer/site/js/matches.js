@@ -3,6 +3,7 @@
 import { useState } from "../vendor/hooks.js";
 import { decimal, featureName } from "./format.js";
 import { html } from "./html.js";
+import { placeShort } from "./place.js";
 import { to } from "./route.js";
 import { strongestOfEach } from "./sequences.js";
 import { visible } from "./tokens.js";
@@ -62,6 +63,6 @@ function FeatureChips({ features }) {
 function FeatureChip({ layer, neuron, feature, activation }) {
   const title = `${featureName(layer, neuron, feature)}; activation ${decimal(activation)}`;
   return html`<a class="chip" href=${to.feature(layer, neuron, feature)} title=${title} aria-label=${title}
-    >${layer}/${neuron}/${feature} <span class="count">${decimal(activation)}</span></a
+    >${placeShort({ layer, neuron, feature })} <span class="count">${decimal(activation)}</span></a
   >`;
 }

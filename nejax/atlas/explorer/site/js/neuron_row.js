@@ -4,6 +4,7 @@ import { spread } from "./columns.js";
 import { neuronName, shown } from "./format.js";
 import { html } from "./html.js";
 import { to } from "./route.js";
+import { unitName } from "./sides.js";
 
 export function NeuronRow({ id, index, layer, neuron, shownColumns, columns, isCurrent }) {
   return html`<tr
@@ -14,7 +15,7 @@ export function NeuronRow({ id, index, layer, neuron, shownColumns, columns, isC
   >
     <td class="place layer">${layer}</td>
     <th scope="row" class="place neuron" id=${`row-${id}`} aria-label=${neuronName(layer, neuron)}>
-      <a href=${to.neuron(layer, neuron)} tabindex="-1">${neuron}</a>
+      <a href=${to.neuron(layer, neuron)} tabindex="-1">${unitName(neuron)}</a>
     </th>
     ${shownColumns.map((column) => {
       const values = columns[column.name];

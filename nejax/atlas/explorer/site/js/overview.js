@@ -7,6 +7,7 @@ import { cornerOf, moved, placeAt } from "./overview_layout.js";
 import { paint } from "./overview_paint.js";
 import { placesIn } from "./ranking.js";
 import { go, to } from "./route.js";
+import { unitNoun } from "./sides.js";
 import { useThemeColours } from "./theme.js";
 
 /**
@@ -49,14 +50,14 @@ export function Overview({ layout, order, values, column, range, mask }) {
     event.preventDefault();
     setCursor({ id: order[place], by: "keys" });
   };
-  const what = `All ${order.length.toLocaleString("en-US")} neurons by layer, coloured by ${column.title}.`;
+  const what = `All ${order.length.toLocaleString("en-US")} ${unitNoun()}s by layer, coloured by ${column.title}.`;
   return html`<div class="overview" style=${{ width: `${layout.width}px`, height: `${layout.height}px` }}>
     <canvas
       ref=${canvas}
       tabindex="0"
       role="application"
       data-arrows
-      aria-label=${`${what} Arrow keys move, Enter opens a neuron.`}
+      aria-label=${`${what} Arrow keys move, Enter opens a ${unitNoun()}.`}
       style=${{ width: `${layout.width}px`, height: `${layout.height}px` }}
       onPointerMove=${point}
       onPointerDown=${point}

@@ -4,6 +4,7 @@ import { useState } from "../vendor/hooks.js";
 import { counted, decimal, featureName } from "./format.js";
 import { html } from "./html.js";
 import { to } from "./route.js";
+import { unitName } from "./sides.js";
 import { peakName } from "./tokens.js";
 
 const FIRST = 8; // of a layer
@@ -42,7 +43,7 @@ function Layer({ layer, examples }) {
       ${examples.slice(0, all ? undefined : FIRST).map(
         ({ neuron, feature, activation }) => html`<li>
           <a href=${to.feature(layer, neuron, feature)} aria-label=${featureName(layer, neuron, feature)}
-            >neuron ${neuron}, feature ${feature}</a>
+            >neuron ${unitName(neuron)}, feature ${feature}</a>
           <span class="number soft">${decimal(activation)}</span>
         </li>`,
       )}

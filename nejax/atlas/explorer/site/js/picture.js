@@ -4,6 +4,7 @@ import { orderedExamples } from "./example_list.js";
 import { decimal, shown } from "./format.js";
 import { alignedRow, flowingRow, ROW } from "./picture_rows.js";
 import { placeName } from "./place.js";
+import { activationName, unitNoun } from "./sides.js";
 import { themeColours, translucent } from "./theme.js";
 import { peakName, visible, windowPieces } from "./tokens.js";
 
@@ -118,9 +119,9 @@ function drawLegend({ context, colours, fonts }, neuron, { shade }, y, write) {
     x += 103;
   };
   if (shade === "activation" || shade === "both") {
-    word("activation  0");
+    word(`${activationName(neuron.neuron)}  0`);
     bar(colours.activation, 0.6, 12);
-    word(`${decimal(neuron.measures.max_activation)}, the neuron’s highest    `);
+    word(`${decimal(neuron.measures.max_activation)}, the ${unitNoun()}’s highest    `);
   }
   if (shade === "importance" || shade === "both") {
     word("importance  0");

@@ -2,6 +2,7 @@
 
 import { featureName, neuronName } from "./format.js";
 import { to } from "./route.js";
+import { hasSides, numberOf, signOf, unitOf } from "./sides.js";
 
 const NUMBER = /^\d{1,9}$/;
 
@@ -16,13 +17,22 @@ export function placeFrom(atlas, parts) {
   if (layer >= atlas.n_layers)
     return { problem: `There is no layer ${layer}; the layers are 0 to ${atlas.n_layers - 1}.` };
   if (neuron >= atlas.d_mlp) {
-    return { problem: `There is no neuron ${neuron} in a layer; the neurons are 0 to ${atlas.d_mlp - 1}.` };
+    const most = hasSides() ? `${numberOf(atlas.d_mlp - 1)}, each with a side + and a side −` : atlas.d_mlp - 1;
+    return { problem: `There is no neuron ${neuron} in a layer; the neurons are 0 to ${most}.` };
   }
   return { layer, neuron, feature };
 }
 
-/** A place as a person types it: "3/185/0", "3 185", "L3 N185", or a name as the pages show it. */
-export const placeTyped = (atlas, text) => placeFrom(atlas, text.match(/\d+/g) ?? [text.trim()]);
+/** A place as a person types it: "3/185/0", "3 185", "L3 N185", "3/17−", or a name as the pages show it. */
+export function placeTyped(atlas, text) {
+  const parts = text.match(/\d+/g) ?? [text.trim()];
+  // A sign belongs to the neuron unless a number stands right behind it: "3-17-0" only has separators.
+  const [, sign = ""] = text.match(/^\D*\d+\D+\d+(\s*(?:[-–−](?!\d)|[^\d/]*\bnegative\b))/i) ?? [];
+  return placeFrom(
+    atlas,
+    parts.map((part, i) => (i === 1 && NUMBER.test(part) ? String(unitOf(Number(part), sign)) : part)),
+  );
+}
 
 /** What is wrong with a feature's number in a neuron that is loaded; "" if there is such a feature. */
 export function missingFeature({ features }, { layer, neuron, feature }) {
@@ -33,8 +43,12 @@ export function missingFeature({ features }, { layer, neuron, feature }) {
     : `${name} has no features: no token of the corpus excites it.`;
 }
 
-/** "3/185/0" or "3/185". */
+/** "3/185/0" or "3/185": for addresses, and to know a place again. */
 export const placeId = ({ layer, neuron, feature }) => [layer, neuron, feature].filter((n) => n !== null).join("/");
+
+/** The same for a person: "3/17−/0" where neurons have two sides. */
+export const placeShort = ({ layer, neuron, feature }) =>
+  [layer, `${numberOf(neuron)}${signOf(neuron)}`, feature].filter((part) => part !== null).join("/");
 
 /** "Layer 3, neuron 185, feature 0". */
 export const placeName = ({ layer, neuron, feature }) =>

@@ -3,8 +3,9 @@
 import { useState } from "../vendor/hooks.js";
 import { useAtlas } from "./context.js";
 import { html } from "./html.js";
-import { placeId, placeName, placeTyped } from "./place.js";
+import { placeId, placeName, placeShort, placeTyped } from "./place.js";
 import { setQuery } from "./route.js";
+import { hasSides } from "./sides.js";
 import { useStars } from "./stars.js";
 
 /** Sets the value `name` of the address. `other`: the other side, {place, neuron}. */
@@ -22,7 +23,8 @@ export function PlacePicker({ name, text = "", other }) {
   return html`<form class="place-picker" onSubmit=${choose}>
       <label>${name.toUpperCase()} <input key=${text} name=${name} type="text" defaultValue=${text}
         list=${`offered-${name}`} size="18"
-        placeholder="3/185/0 or 3/185" autocomplete="off" spellcheck="false" /></label>
+        placeholder=${hasSides() ? "3/17−/0 or 3/17−" : "3/185/0 or 3/185"}
+        autocomplete="off" spellcheck="false" /></label>
       <datalist id=${`offered-${name}`}>
         ${offered.map(([id, why]) => html`<option key=${id} value=${id}>${why}</option>`)}
       </datalist>
@@ -36,13 +38,13 @@ function offers(atlas, stars, { place, neuron }) {
   const similar = neuron && place.feature !== null ? neuron.features[place.feature].similar : [];
   const listed = new Map(
     similar.map(([layer, index, feature, similarity]) => [
-      placeId({ layer, neuron: index, feature }),
-      `similarity ${similarity.toFixed(2)} to ${placeId(place)}`,
+      placeShort({ layer, neuron: index, feature }),
+      `similarity ${similarity.toFixed(2)} to ${placeShort(place)}`,
     ]),
   );
   for (const id of Object.keys(stars)) {
     const starred = placeTyped(atlas, id);
-    if (!starred.problem) listed.set(id, `starred: ${placeName(starred)}`);
+    if (!starred.problem) listed.set(placeShort(starred), `starred: ${placeName(starred)}`);
   }
   return [...listed];
 }

@@ -3,7 +3,7 @@
 import { counted, decimal } from "./format.js";
 import { html } from "./html.js";
 import { peakTokens } from "./peak_chips.js";
-import { placeId } from "./place.js";
+import { placeId, placeShort } from "./place.js";
 import { to } from "./route.js";
 import { peakName, visible } from "./tokens.js";
 
@@ -23,14 +23,11 @@ export function Shared({ a, b }) {
       <dt>Similarity</dt>
       <dd>
         ${pairs.length === 0 && html`<span class="soft">${withoutPairs(a.place, b.place)}</span>`}
-        ${pairs.slice(0, SHOWN).map(
-          ([
-            left,
-            right,
-            similarity,
-          ]) => html`<a key=${left + right} class="shared-item" href=${to.compare(left, right)}>
-          ${pairs.length > 1 || left !== placeId(a.place) ? `${left} and ${right}: ` : ""}${decimal(similarity)}</a>`,
-        )}
+        ${pairs.slice(0, SHOWN).map(([left, right, similarity]) => {
+          const both = pairs.length > 1 || left !== placeId(a.place) ? `${short(left)} and ${short(right)}: ` : "";
+          return html`<a key=${left + right} class="shared-item" href=${to.compare(left, right)}
+            >${both}${decimal(similarity)}</a>`;
+        })}
         ${more(pairs)}
       </dd>
       <dt>Peak tokens</dt>
@@ -60,6 +57,12 @@ export function Shared({ a, b }) {
       </dd>
     </dl>
   </section>`;
+}
+
+/** "3/81/0" as a person reads it. */
+function short(id) {
+  const [layer, neuron, feature = null] = id.split("/").map(Number);
+  return placeShort({ layer, neuron, feature });
 }
 
 const withoutPairs = (a, b) =>

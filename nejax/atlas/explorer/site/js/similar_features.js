@@ -2,7 +2,7 @@
 
 import { html } from "./html.js";
 import { LazyPeaks } from "./peak_chips.js";
-import { placeId, placeName } from "./place.js";
+import { placeId, placeName, placeShort } from "./place.js";
 import { setQuery, to } from "./route.js";
 
 const FEW = 8;
@@ -47,9 +47,9 @@ function Similar({ found: [layer, neuron, feature, similarity], query, own }) {
     <span class="similar-value" style=${{ "--share": `${Math.max(0, 100 * similarity)}%` }}
       >${similarity.toFixed(2)}</span>
     <a class="similar-name" href=${to.feature(layer, neuron, feature, query)} title=${placeName(place)}
-      >${placeId(place)}</a>
+      >${placeShort(place)}</a>
     <a class="similar-compare" href=${to.compare(own, placeId(place))}
-      aria-label=${`Compare with ${placeId(place)}`}>compare</a>
+      aria-label=${`Compare with ${placeShort(place)}`}>compare</a>
     <${LazyPeaks} place=${place} limit=${3} />
   </li>`;
 }

@@ -98,11 +98,11 @@ function title({ id, text, activation, importance, position }) {
 }
 
 /** What the shades of tokens mean. */
-export function TokenLegend({ scale, shade }) {
+export function TokenLegend({ scale, shade, name = "activation" }) {
   const has = (part) => shade === part || shade === "both";
   return html`<figure class="legend" aria-label="What the shades mean">
     ${has("activation") &&
-    html`<figcaption>activation</figcaption>
+    html`<figcaption>${name}</figcaption>
       <span>0</span><span class="legend-bar activation" /><span>${decimal(scale)}</span>`}
     ${has("importance") &&
     html`<figcaption>importance</figcaption>

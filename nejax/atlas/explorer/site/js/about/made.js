@@ -3,6 +3,7 @@
 import { useAtlas } from "../context.js";
 import { counted, decimal, percent } from "../format.js";
 import { html } from "../html.js";
+import { hasSides, unitNoun } from "../sides.js";
 import { visible } from "../tokens.js";
 
 /** The facts of this atlas, as a list. */
@@ -20,7 +21,7 @@ export function HowMade() {
     ],
     ["Importance", importance(settings)],
     ["Census", census(stages?.census)],
-    ["Dead neurons", deadNeurons(stages?.inputs)],
+    [`Dead ${unitNoun()}s`, deadNeurons(stages?.inputs)],
     ["Made with", `nejax ${versions?.nejax}, JAX ${versions?.jax} on ${versions?.backend}, in ${settings.precision}`],
     ["This site", leftOut(atlas)],
   ];
@@ -35,7 +36,12 @@ const WEIGHTS = {
 };
 
 const model = (atlas, { input_weights }) =>
-  `${atlas.model}: ${counted(atlas.n_layers, "layer")} of ${counted(atlas.d_mlp, "neuron")}, ${WEIGHTS[input_weights]}`;
+  `${atlas.model}: ${counted(atlas.n_layers, "layer")} of ${neurons(atlas)}, ${WEIGHTS[input_weights]}`;
+
+const neurons = ({ d_mlp }) =>
+  hasSides()
+    ? `${counted(d_mlp / 2, "gated neuron")}, each with a positive and a negative side`
+    : counted(d_mlp, "neuron");
 
 const leftOut = ({ examples_per_feature: n }) =>
   n !== null && `to keep it small, it holds the text of ${counted(n, "example")} a feature; all are counted and mapped`;
@@ -79,7 +85,7 @@ const importance = ({ importance: isThere, importance_examples: n, importance_wi
 
 const census = (facts) => facts && `${counted(facts.tokens, "token")} of ${counted(facts.sequences, "sequence")}`;
 
-const deadNeurons = (inputs) => inputs && `${counted(inputs.dead_neurons, "neuron")} without an example`;
+const deadNeurons = (inputs) => inputs && `${counted(inputs.dead_neurons, unitNoun())} without an example`;
 
 function clustering({ clustering, height, n_clusters, max_clusters }) {
   const own =

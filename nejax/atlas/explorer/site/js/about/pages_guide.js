@@ -3,9 +3,15 @@
 import { html } from "../html.js";
 import { KEYS } from "../keys.js";
 import { to } from "../route.js";
+import { hasSides } from "../sides.js";
 
-const PAGES = [
-  ["Model", to.model(), "Every neuron as one cell, coloured by a measure. Brush a range to find its neurons."],
+const pages = () => [
+  [
+    "Model",
+    to.model(),
+    `Every ${hasSides() ? "side of a neuron" : "neuron"} as one cell, coloured by a measure. ` +
+      "Brush a range to find its neurons.",
+  ],
   ["Neurons", to.neurons(), "The same neurons as a table that sorts and filters; it can be taken along as CSV."],
   ["Neuron", null, "Its features, the map of its embeddings, the dendrogram. Drag the cut to split or join."],
   ["Feature", null, "Its examples as text, shaded by activation; the outlined token is the peak."],
@@ -18,7 +24,7 @@ const PAGES = [
 export function PageGuide() {
   return html`
     <dl>
-      ${PAGES.map(
+      ${pages().map(
         ([name, address, what]) =>
           html`<dt>${address ? html`<a href=${address}>${name}</a>` : name}</dt>
             <dd>${what}</dd>`,

@@ -6,6 +6,7 @@ import {
 import { HowMade } from "../about/made.js";
 import { PageGuide } from "../about/pages_guide.js";
 import { html } from "../html.js";
+import { hasSides } from "../sides.js";
 
 const PAPER = "https://arxiv.org/abs/2411.08166";
 const paper = (text) => html`<a href=${PAPER} rel="noreferrer">${text}</a>`;
@@ -132,10 +133,22 @@ const Words = () => html`<dl>
   <dd>A unit of an MLP's hidden layer, named by its layer and its number in it, both from 0.</dd>
   <dt>Activation</dt>
   <dd>The neuron's value at a token, after its non-linearity.</dd>
+  ${hasSides() &&
+  html`<dt>Side</dt>
+    <dd>
+      A gated neuron's activation has extremes of both signs, and they answer to different things: each sign is shown as
+      a neuron of its own, with its own examples and features. On the negative side, named 17 −, every activation is
+      times −1: it is high where the neuron's activation is lowest.
+    </dd>`}
   <dt>Sequence</dt>
   <dd>A window of tokens cut from a document, which the model read by itself.</dd>
   <dt>Example</dt>
   <dd>Of a neuron: a sequence that excites it, and the position of the peak in it.</dd>
+  <dt>Near-duplicate</dt>
+  <dd>
+    An example whose eight tokens up to the peak are those of other examples of the neuron. Text repeats itself, so only
+    a few are kept; each neuron's page says how many were left out.
+  </dd>
   <dt>Peak</dt>
   <dd>
     The token at which the neuron's activation is highest in that sequence. The first token of a sequence is never one.

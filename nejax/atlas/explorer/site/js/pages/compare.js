@@ -7,12 +7,13 @@ import { readView, ViewControls } from "../example_view.js";
 import { html } from "../html.js";
 import { NeuronSummary } from "../neuron_summary.js";
 import { exampleCount, PeakChips, peakTokens } from "../peak_chips.js";
-import { missingFeature, placeAddress, placeId, placeName, placeTyped } from "../place.js";
+import { missingFeature, placeAddress, placeId, placeName, placeShort, placeTyped } from "../place.js";
 import { PlacePicker } from "../place_picker.js";
 import { Waiting } from "../problem.js";
 import { go, to } from "../route.js";
 import { Shared } from "../shared_by_two.js";
 import { sentence } from "../sentence.js";
+import { hasSides } from "../sides.js";
 
 const MOST_EXAMPLES = 20;
 
@@ -35,7 +36,7 @@ export function Compare({ query }) {
       html`<p class="lead">
       Two features or neurons side by side, with what they share. Name each below, such as 3/185/0 for layer 3,
       neuron 185, feature 0, or 3/185 for the whole neuron; what is starred is offered. A feature’s page also compares
-      it with each similar feature.
+      it with each similar feature.${hasSides() && " A − behind the neuron is its negative side: 3/17− or 3/17−/0."}
     </p>`
     }
     ${first.neuron && second.neuron && html`<${Shared} a=${first} b=${second} />`}
@@ -59,7 +60,7 @@ function useSide(asked) {
 function Side({ name, text, side, other, view }) {
   const { place, neuron, problem } = side;
   return html`<section data-side=${name} aria-label=${place ? placeName(place) : `Side ${name}`}>
-    <${PlacePicker} name=${name} text=${text} other=${other} />
+    <${PlacePicker} name=${name} text=${place && hasSides() ? placeShort(place) : text} other=${other} />
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
     ${!problem && place && !neuron && html`<${Waiting} />`}
     ${

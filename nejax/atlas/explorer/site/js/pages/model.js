@@ -12,6 +12,7 @@ import { Layers } from "../layers.js";
 import { leftOut, Manifest } from "../manifest.js";
 import { Problem, Waiting } from "../problem.js";
 import { setQuery, to } from "../route.js";
+import { hasSides, unitNoun } from "../sides.js";
 import { visible } from "../tokens.js";
 
 export function Model({ query }) {
@@ -23,12 +24,15 @@ export function Model({ query }) {
 }
 
 function sentence(atlas) {
-  const [dead] = leftOut(atlas.manifest).filter(([reason]) => reason.startsWith("neurons without"));
+  const [dead] = leftOut(atlas.manifest).filter(([reason]) => reason.endsWith("without an example"));
   const tokens = atlas.manifest.stages?.tokens?.tokens;
   const read = tokens > 0 ? ` (${counted(tokens, "token")})` : "";
-  const silent = dead?.[1] > 0 ? `; ${counted(dead[1], "neuron")} stayed silent` : "";
+  const silent = dead?.[1] > 0 ? `; ${counted(dead[1], unitNoun())} stayed silent` : "";
+  const neurons = hasSides()
+    ? `${counted(atlas.n_neurons / 2, "neuron")}, each with a positive and a negative side,`
+    : counted(atlas.n_neurons, "neuron");
   return [
-    `${counted(atlas.n_neurons, "neuron")} in ${counted(atlas.n_layers, "layer")}, `,
+    `${neurons} in ${counted(atlas.n_layers, "layer")}, `,
     `read over ${counted(atlas.n_sequences, "sequence")}${read} of ${visible(atlas.corpus)}. `,
     `${counted(atlas.n_examples, "example")} fall into ${counted(atlas.n_features, "feature")}${silent}.`,
   ].join("");
@@ -99,7 +103,7 @@ function Filters({ column, values, ranges, found, query }) {
     <span class="found" role="status">
       ${
         found &&
-        html`<b>${counted(n, "neuron")}</b> inside${" "}
+        html`<b>${counted(n, unitNoun())}</b> inside${" "}
           ${
             n > 0 &&
             html`<a href=${to.neurons({ where: query.where, sort: `-${column.name}` })}
@@ -117,7 +121,7 @@ const changeRange = (column, ranges) => (low, high, options) =>
 function Figure({ column, values, ranges, found, query }) {
   const atlas = useAtlas();
   const range = useMemo(() => spread(values), [values]);
-  if (!range.n) return html`<p class="loading">No neuron has a value of ${column.title}.</p>`;
+  if (!range.n) return html`<p class="loading">No ${unitNoun()} has a value of ${column.title}.</p>`;
   const format = (value) => shown(value, column);
   const note =
     "The colours and the axis go from the 1st to the 99th percentile; " +

@@ -16,11 +16,12 @@ import { useHighlight } from "../highlight.js";
 import { html } from "../html.js";
 import { leafOrder, mergesUpTo } from "../linkage.js";
 import { Measures } from "../measures.js";
-import { neuronSentence } from "../neuron_summary.js";
+import { neuronSentence, Notes } from "../neuron_summary.js";
 import { Peek } from "../peek.js";
 import { placeFrom } from "../place.js";
 import { Problem, Waiting } from "../problem.js";
 import { setQuery, to } from "../route.js";
+import { activationName, hasSides, otherSide, sideOf, unitName, unitNoun } from "../sides.js";
 import { StarButton } from "../star_button.js";
 import { TokenLegend } from "../tokens.js";
 import { useCut } from "../use_cut.js";
@@ -59,11 +60,20 @@ function Title({ layer, neuron }) {
   return html`<div class="title-row">
     <h1 tabindex="-1">${neuronName(layer, neuron)}</h1>
     <div class="tools">
+      ${hasSides() && html`<${OtherSide} layer=${layer} neuron=${neuron} />`}
       ${link(-1, "←", "prev")} ${link(1, "→", "next")}
       <${StarButton} id=${`${layer}/${neuron}`} />
       <a class="button" href=${to.compare(`${layer}/${neuron}`)}>Compare</a>
     </div>
   </div>`;
+}
+
+/** The way to the other side of the neuron. */
+function OtherSide({ layer, neuron }) {
+  const other = otherSide(neuron);
+  const title = `The ${sideOf(other)} side of this neuron`;
+  return html`<a class="button" id="other-side" href=${to.neuron(layer, other)} title=${title}
+    >Other side: ${unitName(other)}</a>`;
 }
 
 function Neuron({ neuron, query }) {
@@ -85,6 +95,7 @@ function Neuron({ neuron, query }) {
 
   return html`<div class="neuron" data-cut=${cut ?? "atlas"} ...${handlers}>
     <p class="lead" id="neuron-sentence">${neuronSentence(atlas, neuron)}</p>
+    <${Notes} atlas=${atlas} neuron=${neuron} />
     ${isTree && html`<${CutNotice} neuron=${neuron} clustering=${clustering} cut=${cut} method=${method}
       onReset=${() => setCut(null)} />`}
     <div class="neuron-columns">
@@ -92,12 +103,13 @@ function Neuron({ neuron, query }) {
         ${examples.length
           ? html`<div class="section-head">
                 <h2 id="features-title">Features</h2>
-                <${TokenLegend} scale=${scale} shade="activation" />
+                <${TokenLegend} scale=${scale} shade="activation" name=${activationName(neuron.neuron)} />
               </div>
               <${FeatureCards} ...${linked} scale=${scale} isOwn=${cut === null} cut=${cut} pinned=${pinned} />`
           : html`<h2 id="features-title">No features</h2>
               <p>
-                This neuron is dead: no token of the corpus excites it, so there are no examples to embed or cluster.
+                This ${unitNoun()} is dead: no token of the corpus excites it, so there are no examples to embed or
+                cluster.
               </p>`}
       </section>
       <aside class="neuron-charts" aria-label="Charts">

@@ -14,6 +14,8 @@ import { NeuronTable } from "../neuron_table.js";
 import { Problem, Waiting } from "../problem.js";
 import { ranked } from "../ranking.js";
 import { setQuery } from "../route.js";
+import { SideChoice } from "../side_choice.js";
+import { hasSides, numberOf, sideOf, unitNoun } from "../sides.js";
 
 const whole = new Intl.NumberFormat("en-US");
 const NONE = new Uint32Array(0);
@@ -34,15 +36,14 @@ export function Neurons({ query }) {
   if (error) return html`<${Problem} error=${error} />`;
   const top = Math.max(Math.floor(Number(query.top)) || 0, 0);
   const scrolled = (row) => row !== top && setQuery({ top: row || null }, { replace: true });
-  const count =
-    ids.length === atlas.n_neurons
-      ? `All ${whole.format(ids.length)} neurons`
-      : `${whole.format(ids.length)} of ${whole.format(atlas.n_neurons)} neurons`;
+  const all = `${whole.format(atlas.n_neurons)} ${unitNoun()}s`;
+  const count = ids.length === atlas.n_neurons ? `All ${all}` : `${whole.format(ids.length)} of ${all}`;
   return html`<div class="title-row">
       <h1 tabindex="-1">Neurons</h1>
       <p class="soft count" role="status">${isReady && `${count}, ${sortedBy(atlas, sort)}`}</p>
       <div class="tools">
         <${Jump} isThere=${(id) => ids.includes(id)} onJump=${(id) => setMark({ id })} />
+        ${hasSides() && html`<${SideChoice} ranges=${ranges} />`}
         <${ColumnChoice} shownColumns=${shownColumns} />
         <${CsvButtons} ...${{ ids, shownColumns }} />
       </div>
@@ -60,7 +61,7 @@ export function Neurons({ query }) {
 
 const Empty = () =>
   html`<p class="nothing">
-    No neuron passes these filters.${" "}
+    No ${unitNoun()} passes these filters.${" "}
     <button type="button" onClick=${() => setQuery({ where: null, top: null })}>Clear the filters</button>
   </p>`;
 
@@ -89,9 +90,11 @@ function CsvButtons({ ids, shownColumns }) {
   const save = async (wanted) => {
     try {
       const values = await Promise.all(wanted.map(({ name }) => shard(`columns/${name}`)));
+      const units = Array.from(ids, (id) => id % atlas.d_mlp);
       const table = {
         layer: Array.from(ids, (id) => Math.floor(id / atlas.d_mlp)),
-        neuron: Array.from(ids, (id) => id % atlas.d_mlp),
+        neuron: units, // as in the atlas's own tables
+        ...(hasSides() ? { number: units.map(numberOf), side: units.map(sideOf) } : {}),
         ...Object.fromEntries(wanted.map(({ name }, i) => [name, Array.from(ids, (id) => values[i][id])])),
       };
       download("neurons.csv", csv(table), "text/csv");

@@ -10,6 +10,7 @@ import { Match } from "../matches.js";
 import { Waiting } from "../problem.js";
 import { to } from "../route.js";
 import { blockOf, readSequence } from "../sequences.js";
+import { hasSides } from "../sides.js";
 import { peakName, visible } from "../tokens.js";
 
 const FIRST_PEAKS = 12;
@@ -98,7 +99,8 @@ function Texts({ found, page }) {
     <h2 id="texts-title">Texts <span class="faint">${range(page, n, sequences.length)}</span></h2>
     ${!sequences.length && html`<p>There is no page ${page}. <a href=${to.search(query)}>To the first page</a></p>`}
     <p class="soft">
-      Below each text: the features that peak at the words found, as layer/neuron/feature and activation.
+      Below each text: the features that peak at the words found, as layer/neuron/feature and activation${hasSides() &&
+      ", × −1 on a side −"}.
     </p>
     ${error && html`<p role="alert">${error.message}</p>`}
     ${!error && ready.length < sequences.length && html`<${Waiting} />`}
