@@ -120,6 +120,7 @@ flags.DEFINE_enum(
     "similar_by", DEFAULT.similar_by, get_args(SimilarBy), "Inputs compared: of central examples, or their means."
 )
 flags.DEFINE_float("similar_recall", DEFAULT.similar_recall, "Below 1: an approximate search, which pays on a TPU.")
+flags.DEFINE_integer("similar_examples", DEFAULT.similar_examples, "Only features with so many examples are compared.")
 flags.DEFINE_bool("importance", DEFAULT.importance, "Measure which earlier tokens every feature's examples need.")
 flags.DEFINE_integer("importance_examples", DEFAULT.importance_examples, "Of each feature, the most central so many.")
 flags.DEFINE_integer("importance_window", DEFAULT.importance_window, "Tokens before the peak that are taken away.")

@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags, logging
 
 from nejax.atlas.atlas import open_atlas
-from nejax.atlas.clearest import clearest
+from nejax.atlas.clearest import clearest, large_features
 from nejax.atlas.entries import beginning
 from nejax.atlas.neuron import Neuron
 from nejax.errors import UserError, run_script
@@ -23,6 +23,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_integer("n", 10, "Neurons.", lower_bound=1)
 flags.DEFINE_integer("n_features", 3, "Large features that a neuron must have.", lower_bound=2)
 flags.DEFINE_integer("n_examples", 6, "Examples that make a feature large.", lower_bound=1)
+flags.DEFINE_integer("n_documents", 3, "Documents that a large feature's examples come from.", lower_bound=1)
 flags.DEFINE_float("share", 2 / 3, "Of a neuron's examples, that must be in large features.", 0, 1)
 flags.DEFINE_bool("by_layer", True, "No more than one neuron of a layer.")
 flags.DEFINE_integer("texts", 4, "Texts shown of each feature.", lower_bound=0)
@@ -34,9 +35,7 @@ def spelled(neuron: Neuron) -> str:
         f"{neuron.name}: silhouette {neuron.silhouette:.2f}, mean distance {neuron.mean_distance:.2f}, "
         f"{neuron.n_examples} examples in {neuron.n_features} features"
     ]
-    for feature in neuron.features:
-        if feature.n_examples < FLAGS.n_examples:
-            break
+    for feature in large_features(neuron, FLAGS.n_examples, FLAGS.n_documents):
         tokens = ", ".join(f"{text!r} x{count}" for text, count in feature.peak_tokens)
         lines.append(
             f"  feature {feature.index}: {feature.n_examples} examples, cohesion {feature.cohesion:.2f}; {tokens}"
@@ -50,12 +49,12 @@ def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise UserError(f"clearest_neurons.py {' '.join(argv[1:])}: expected one run's directory")
     atlas = open_atlas(argv[1])
-    chosen = {"n_features": FLAGS.n_features, "n_examples": FLAGS.n_examples, "share": FLAGS.share}
-    found = clearest(atlas, FLAGS.n, by_layer=FLAGS.by_layer, **chosen)
+    rule = {name: FLAGS[name].value for name in ("n_features", "n_examples", "n_documents", "share", "by_layer")}
+    found = clearest(atlas, FLAGS.n, **rule)
     if not found:
         raise UserError(
-            f"no neuron of {argv[1]} has {FLAGS.n_features} features of {FLAGS.n_examples} examples that hold "
-            f"{FLAGS.share:.0%} of its examples; lower --n_features, --n_examples or --share"
+            f"no neuron of {argv[1]} has {FLAGS.n_features} features of {FLAGS.n_examples} examples from "
+            f"{FLAGS.n_documents} documents that hold {FLAGS.share:.0%} of its examples; lower one of these flags"
         )
     text = "\n\n".join(map(spelled, found)) + "\n"
     (Path(argv[1]) / "clearest.txt").write_text(text)

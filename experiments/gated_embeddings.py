@@ -7,7 +7,7 @@ of the layers' means, and writes every figure as JSON into `RUN/gated_embeddings
     python experiments/build_atlas.py --model=smollm2 --max_sequences=1000 --run=runs/smollm2 --similar=0
     python experiments/gated_embeddings.py runs/smollm2
 
-A minute on two cores after the model is loaded; the figures for SmolLM2 are in docs/gated.md.
+Two and a half minutes on two cores; the figures for SmolLM2 are in docs/gated.md.
 """
 
 import json

@@ -19,6 +19,7 @@ DECIDED_LATE = {
     "min_similarity": "similar",
     "similar_by": "similar",
     "similar_recall": "similar",
+    "similar_examples": "similar",
     "importance": "importance",
     "importance_examples": "importance",
     "importance_window": "importance",
@@ -61,6 +62,7 @@ class Settings:
     min_similarity: float = 0.7
     similar_by: SimilarBy = "central"
     similar_recall: float = 1.0
+    similar_examples: int = 1
     importance: bool = False
     importance_examples: int = 5
     importance_window: int = 20
@@ -100,6 +102,7 @@ class Settings:
             "max_sequences": 1,
             "first_position": 0,
             "similar": 0,
+            "similar_examples": 1,
             "importance_examples": 1,
             "importance_window": 1,
             "census_sequences": 1,

@@ -38,21 +38,26 @@ class Similar(NamedTuple):
 def similar(run: Run) -> Store:
     """The stage: the features most like each feature, see `Similar`. Not for `--similar=0`.
 
-    The input of every feature, float32 [n_features, d_model], is the one large thing held: that of its central example,
-    or with `--similar_by=mean` the mean over its examples.
+    Features with fewer than `--similar_examples` examples have no similar ones and are none. The input of every
+    feature, float32 [n_features, d_model], is the one large thing held: that of its central example, or with
+    `--similar_by=mean` the mean over its examples.
     """
     if run.directory.is_done("similar"):
         return run.directory.load("similar")
-    inputs, neuron = _inputs_of_features(run)  # before the clock of this stage starts
-    return run.directory.stage("similar", lambda: _search(run, inputs, neuron))
+    inputs, neuron, n_examples = _inputs_of_features(run)  # before the clock of this stage starts
+    compared = np.flatnonzero(n_examples >= run.settings.similar_examples)
+    return run.directory.stage(
+        "similar", lambda: _search(run, inputs[compared], neuron[compared], compared, len(neuron))
+    )
 
 
-def _inputs_of_features(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """The input that stands for every feature, float32 [n_features, d_model], and the features' neurons."""
+def _inputs_of_features(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What stands for every feature, float32 [n_features, d_model], its neuron, and how many examples it has."""
     shared, layers = run.inputs(), [(found["central"], found["label"]) for found in run.features()]
     d_mlp, d_model = shared["sequence"].shape[1], shared["reference"].shape[2]
     features = [np.nonzero(central >= 0) for central, _ in layers]
     inputs, start = np.empty((sum(len(neuron) for neuron, _ in features), d_model), np.float32), 0
+    n_examples = np.empty(len(inputs), np.int32)
     for layer, ((central, label), (neuron, feature)) in enumerate(zip(layers, features, strict=True)):
         of_layer, input_of = run.directory.load(store_of_layer("inputs", layer))["inputs"], shared["input_of"][layer]
         stop = start + len(neuron)
@@ -62,8 +67,17 @@ def _inputs_of_features(run: Run) -> tuple[np.ndarray, np.ndarray]:
                 inputs[one] = of_layer[examples].mean(axis=0, dtype=np.float64)
         else:
             inputs[start:stop] = of_layer[input_of[neuron, central[neuron, feature]]]
+        n_examples[start:stop] = _sizes(label)[neuron, feature]
         start = stop
-    return inputs, np.concatenate([layer * d_mlp + neuron for layer, (neuron, _) in enumerate(features)])
+    return inputs, np.concatenate([layer * d_mlp + neuron for layer, (neuron, _) in enumerate(features)]), n_examples
+
+
+def _sizes(label: np.ndarray) -> np.ndarray:
+    """How many of each neuron's examples have each label. [n_neurons, n_examples] -> the same shape"""
+    sizes = np.zeros(label.shape, np.int32)
+    neuron, example = np.nonzero(label >= 0)
+    np.add.at(sizes, (neuron, label[neuron, example]), 1)
+    return sizes
 
 
 def _rows_of_features(
@@ -77,14 +91,21 @@ def _rows_of_features(
     return (input_of[n, i:j] for n, i, j in zip(neuron, first, stop, strict=True))
 
 
-def _search(run: Run, inputs: np.ndarray, neuron: np.ndarray) -> tuple[Store, dict[str, Any]]:
+def _search(
+    run: Run, inputs: np.ndarray, neuron: np.ndarray, ids: np.ndarray, n_features: int
+) -> tuple[Store, dict[str, Any]]:
+    """Compare some features, given with their ids; the others have no similar ones."""
     s = run.settings
     with run.bar("similar", lambda: len(inputs) ** 2, "pairs") as advance:
         found = similar_features(
             inputs, neuron, k=s.similar, threshold=s.min_similarity, recall=s.similar_recall, progress=advance
         )
+    feature = np.full((n_features, s.similar), -1, np.int32)
+    similarity = np.full((n_features, s.similar), np.nan, np.float32)
+    feature[ids] = np.where(found.feature >= 0, ids[found.feature], -1)
+    similarity[ids] = found.similarity
     facts = {"features": len(inputs), "features_with_similar": int((found.feature >= 0).any(axis=1).sum())}
-    return found._asdict(), facts
+    return Similar(feature, similarity)._asdict(), facts
 
 
 def similar_features(

@@ -191,3 +191,27 @@ def test_a_recall_below_one_is_what_the_search_is_asked_for(settings, features, 
     with pytest.raises(KeyboardInterrupt):
         run_on(features, dataclasses.replace(settings, similar_recall=0.9), tmp_path / "run")
     assert asked["recall"] == 0.9
+
+
+@pytest.mark.parametrize("least", [2, 1000])
+def test_small_features_are_left_out(least: int, features, settings, tmp_path: Path):
+    """What is found is what the large features alone have, under their ids; small ones have and are none."""
+    run = run_on(features, dataclasses.replace(settings, similar_examples=least), tmp_path / "run")
+    inputs, neurons = inputs_of_features(run, "central")
+    sizes = [
+        int((found["label"][neuron] == feature).sum())
+        for found in run.features()
+        for neuron in range(D_MLP)
+        for feature in range(max(found["n_clusters"][neuron], 0))
+    ]
+    large = np.flatnonzero(np.array(sizes) >= least)
+    assert len(large) < len(sizes) and (len(large) > 20 or least == 1000)
+    found = run.directory.load("similar")
+    small = np.setdiff1d(np.arange(len(sizes)), large)
+    assert (found["feature"][small] == -1).all() and np.isnan(found["similarity"][small]).all()
+    expected = neighbours(inputs[large], [neurons[i] for i in large], settings.similar, settings.min_similarity)
+    there = expected["feature"] >= 0
+    np.testing.assert_array_equal(found["feature"][large] >= 0, there)
+    np.testing.assert_array_equal(found["feature"][large][there], large[expected["feature"][there]])
+    np.testing.assert_allclose(found["similarity"][large][there], expected["similarity"][there], rtol=1e-5)
+    assert run.directory.manifest["stages"]["similar"]["features"] == len(large)
