@@ -147,7 +147,7 @@ def test_what_stands_in_one_store_fits_what_stands_in_the_others(stores):
 def test_the_manifest_says_what_was_asked_and_what_was_found(finished, settings, stores):
     manifest = json.loads((finished.directory.path / "manifest.json").read_text())
     assert manifest["settings"] == dataclasses.asdict(settings)
-    assert manifest["model"] == {"name": settings.model, "fingerprint": finished.loaded.fingerprint}
+    assert manifest["model"] == {"name": settings.model, "fingerprint": finished.loaded.fingerprint, "sides": 1}
     assert {"jax", "numpy", "python"} <= manifest["versions"].keys()
     assert all(manifest["stages"][stage]["seconds"] >= 0 for stage in STORES if not stage.startswith("inputs-"))
     said, tokens = facts(finished), stores["tokens-0000"]
