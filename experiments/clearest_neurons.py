@@ -10,6 +10,7 @@ Seconds, from the atlas alone: neither the model nor the corpus is needed.
 """
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags, logging
 
@@ -49,7 +50,9 @@ def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise UserError(f"clearest_neurons.py {' '.join(argv[1:])}: expected one run's directory")
     atlas = open_atlas(argv[1])
-    rule = {name: FLAGS[name].value for name in ("n_features", "n_examples", "n_documents", "share", "by_layer")}
+    rule: dict[str, Any] = {
+        name: FLAGS[name].value for name in ("n_features", "n_examples", "n_documents", "share", "by_layer")
+    }
     found = clearest(atlas, FLAGS.n, **rule)
     if not found:
         raise UserError(
