@@ -154,13 +154,8 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """A language model. A family sets the parts: see `Transformer.build`.
-
-    Args:
-        config: its shape.
-        dtype: type in which matrix products read their operands; they always sum in float32.
-        param_dtype: type in which the weights are stored.
-        rngs: source of the initial weights.
+    """A language model. A family's `__init__` takes a configuration, `dtype` (of the operands of products),
+    `param_dtype` (of the weights) and `rngs`, and sets the parts below; the family also says what `folded` does.
     """
 
     config: Any
