@@ -7,10 +7,12 @@ GELU is one kernel (`gelu_pytorch_tanh`) where GPT-2's own configuration asks fo
 import importlib
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from benchmarks.workers import Ready, Task
 
@@ -38,71 +40,75 @@ class Best:
             kept[layer] = torch.cat([kept[layer], new], dim=1).gather(1, chosen)
 
 
+class Hooked(NamedTuple):
+    """A model of PyTorch; by layer, what hooks a function that takes the neurons' activations, and returns the hook."""
+
+    model: Any
+    on_activation: list[Callable[[Callable[[torch.Tensor], None]], RemovableHandle]]
+
+
 def pytorch(task: Task) -> Ready:
     """The model of transformers; a hook on every MLP's activation reduces it and keeps nothing else."""
-    collection = _gated(task) if task.model else _gpt2(task)
-    taken = {attention: _seconds(collection(attention), task) for attention in ATTENTION}
+    taken = {attention: _seconds(_collection(task, attention), task) for attention in ATTENTION}
     fastest = min(ATTENTION, key=lambda attention: taken[attention])
-    return Ready(collection(fastest), _device_mib, f"{fastest} attention, on {_device()}; no head, no moments")
+    note = f"{fastest} attention, on {_device()}; no head, no moments"
+    return Ready(_collection(task, fastest), _device_mib, note)
 
 
-def _gated(task: Task) -> Callable[[str], Callable[[int], object]]:
-    """From an implementation of attention to the collection of both sides of a gated model's neurons."""
+def _collection(task: Task, attention: str) -> Callable[[int], Best]:
+    """The collection with an implementation of attention."""
+    hooked = (_gated if task.model else _gpt2)(task, attention)
+    hooked.model.eval().to(_device(), _dtype(task))
+
+    def a_batch(tokens: torch.Tensor, first: int, best: Best) -> None:
+        hooks = [
+            on_activation(lambda activation, layer=layer: best.add(layer, activation, first))
+            for layer, on_activation in enumerate(hooked.on_activation)
+        ]
+        hooked.model(tokens, use_cache=False)
+        for hook in hooks:
+            hook.remove()
+
+    return _over_batches(task, a_batch)
+
+
+def _gated(task: Task, attention: str) -> Hooked:
+    """A gated model from files; both sides of a neuron are taken."""
     from transformers import AutoModel
 
-    def collection(attention: str) -> Callable[[int], object]:
-        model: Any = AutoModel.from_pretrained(task.model, attn_implementation=attention).eval()
-        model.to(_device(), _dtype(task))
+    model: Any = AutoModel.from_pretrained(task.model, attn_implementation=attention)
 
-        def a_batch(tokens: torch.Tensor, first: int, best: Best) -> None:
-            def add(layer: int, activation: torch.Tensor) -> None:
-                best.add(layer, torch.cat([activation, -activation], dim=-1), first)
+    def on_activation(block: Any, take: Callable[[torch.Tensor], None]) -> RemovableHandle:
+        def take_sides(_: Any, into: tuple[torch.Tensor]) -> None:
+            take(torch.cat([into[0], -into[0]], dim=-1))
 
-            hooks = [
-                block.mlp.down_proj.register_forward_pre_hook(lambda _, into, layer=layer: add(layer, into[0]))
-                for layer, block in enumerate(model.layers)
-            ]
-            model(tokens, use_cache=False)
-            for hook in hooks:
-                hook.remove()
+        return block.mlp.down_proj.register_forward_pre_hook(take_sides)
 
-        return _over_batches(task, a_batch)
-
-    return collection
+    return Hooked(model, [partial(on_activation, block) for block in model.layers])
 
 
-def _gpt2(task: Task) -> Callable[[str], Callable[[int], object]]:
-    """From an implementation of attention to the collection of a GPT-2 with random weights."""
+def _gpt2(task: Task, attention: str) -> Hooked:
+    """A GPT-2 with random weights."""
     from transformers import GPT2Config, GPT2Model
 
-    def collection(attention: str) -> Callable[[int], object]:
-        kernels: dict[str, Any] = {"attn_implementation": attention, "activation_function": "gelu_pytorch_tanh"}
-        config = GPT2Config(
-            vocab_size=task.vocab_size,
-            n_positions=task.n_positions,
-            n_embd=task.d_model,
-            n_layer=task.n_layers,
-            n_head=task.n_heads,
-            n_inner=task.d_mlp,
-            bos_token_id=None,
-            eos_token_id=None,
-            **kernels,
-        )
-        model: Any = GPT2Model(config).eval()
-        model.to(_device(), _dtype(task))
+    kernels: dict[str, Any] = {"attn_implementation": attention, "activation_function": "gelu_pytorch_tanh"}
+    config = GPT2Config(
+        vocab_size=task.vocab_size,
+        n_positions=task.n_positions,
+        n_embd=task.d_model,
+        n_layer=task.n_layers,
+        n_head=task.n_heads,
+        n_inner=task.d_mlp,
+        bos_token_id=None,
+        eos_token_id=None,
+        **kernels,
+    )
+    model: Any = GPT2Model(config)
 
-        def a_batch(tokens: torch.Tensor, first: int, best: Best) -> None:
-            hooks = [
-                block.mlp.act.register_forward_hook(lambda _, __, out, layer=layer: best.add(layer, out, first))
-                for layer, block in enumerate(model.h)
-            ]
-            model(tokens, use_cache=False)
-            for hook in hooks:
-                hook.remove()
+    def on_activation(block: Any, take: Callable[[torch.Tensor], None]) -> RemovableHandle:
+        return block.mlp.act.register_forward_hook(lambda _, __, activation: take(activation))
 
-        return _over_batches(task, a_batch)
-
-    return collection
+    return Hooked(model, [partial(on_activation, block) for block in model.h])
 
 
 def transformer_lens(task: Task) -> Ready:
