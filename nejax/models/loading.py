@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from nejax.errors import UserError
 from nejax.models.files import fingerprint_of
@@ -125,6 +125,8 @@ def _load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
     has = {name for name in _TOKENIZER_FILES if (directory / name).is_file()}
     if "tokenizer.json" not in has and not {"vocab.json", "merges.txt"} <= has:
         raise UserError(f"no tokenizer in {directory}; expected tokenizer.json, or vocab.json and merges.txt")
+    from transformers import AutoTokenizer  # takes a second, more with PyTorch: not for a command that is refused
+
     try:
         return AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exceptions

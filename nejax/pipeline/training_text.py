@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from nejax.models.tokens import train_tokenizer
 from nejax.pipeline.corpus import Account, Sequences, Shard, cut_documents, make_sequences
@@ -86,6 +86,8 @@ def prepare_text(
             partial = file.with_suffix(".partial.npz")
             np.savez(partial, **cut.sequences._asdict())
             partial.rename(file)
+    from transformers import AutoTokenizer  # takes a second, more with PyTorch: not for a command that is refused
+
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     return TrainingText(tokenizer, *(Sequences(**np.load(file)) for file in files.values()))
 

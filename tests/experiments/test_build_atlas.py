@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from hub_stand_in import HubStandIn
+from refusals import refusals
 from safetensors.numpy import load_file, save_file
 
 import nejax
@@ -82,9 +83,8 @@ def finished(model: Path, corpus: Path, tmp_path_factory) -> tuple[Path, subproc
     return cwd, result
 
 
-def damaged(model: Path, tmp_path: Path, change) -> Path:
+def damaged(model: Path, copy: Path, change) -> Path:
     """A copy of the model with its tensors changed."""
-    copy = tmp_path / "model"
     shutil.copytree(model, copy)
     tensors = load_file(copy / "model.safetensors")
     change(tensors)
@@ -168,38 +168,32 @@ def test_no_network(corpus: Path, tmp_path: Path):
     assert "gpt2" in error and "reach" in error
 
 
-def test_a_truncated_file(model: Path, corpus: Path, tmp_path: Path):
-    copy = tmp_path / "model"
-    shutil.copytree(model, copy)
-    file = copy / "model.safetensors"
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    assert "model.safetensors" in refused(build(f"--model={copy}", f"--corpus={corpus}", cwd=tmp_path))
-
-
-def test_a_tensor_of_the_wrong_shape(model: Path, corpus: Path, tmp_path: Path):
+def test_files_that_make_no_model_or_no_text(model: Path, corpus: Path, tmp_path: Path):
     def narrow(tensors):
         name = next(name for name in tensors if name.endswith("h.1.mlp.c_fc.weight"))
         tensors[name] = np.ascontiguousarray(tensors[name][:, :-1])
 
-    error = refused(build(f"--model={damaged(model, tmp_path, narrow)}", f"--corpus={corpus}", cwd=tmp_path))
-    assert "h.1.mlp.c_fc.weight" in error and "47" in error and "48" in error
-
-
-def test_a_weight_that_is_not_finite(model: Path, corpus: Path, tmp_path: Path):
     def spoil(tensors):
         name = next(name for name in tensors if name.endswith("h.0.mlp.c_proj.weight"))
         tensors[name][3, 4] = np.nan
 
-    error = refused(build(f"--model={damaged(model, tmp_path, spoil)}", f"--corpus={corpus}", cwd=tmp_path))
-    assert "h.0.mlp.c_proj.weight" in error
-
-
-def test_corpora_without_text(model: Path, tmp_path: Path):
+    shutil.copytree(model, tmp_path / "cut")
+    file = tmp_path / "cut" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "garbage.txt").write_bytes(np.random.default_rng(0).bytes(50_000))
-    for name in ("empty.txt", "garbage.txt"):
-        error = refused(build(f"--model={model}", f"--corpus={name}", *SMALL, cwd=tmp_path))
-        assert name in error and "text" in error
+    cases = [
+        (tmp_path / "cut", corpus, ["model.safetensors"]),
+        (damaged(model, tmp_path / "narrow", narrow), corpus, ["h.1.mlp.c_fc.weight", "47", "48"]),
+        (damaged(model, tmp_path / "spoilt", spoil), corpus, ["h.0.mlp.c_proj.weight"]),
+        (model, tmp_path / "empty.txt", ["empty.txt", "text"]),
+        (model, tmp_path / "garbage.txt", ["garbage.txt", "text"]),
+    ]
+    command_lines = [
+        [f"--model={of}", f"--corpus={texts}", f"--run=run-{i}", *SMALL] for i, (of, texts, _) in enumerate(cases)
+    ]
+    for (_, _, words), said in zip(cases, refusals("build_atlas", command_lines, tmp_path), strict=True):
+        assert said and all(word in said for word in words)
 
 
 def test_a_finished_run_takes_on_importance_and_a_census(finished, model: Path, corpus: Path, tmp_path: Path):
@@ -215,16 +209,14 @@ def test_a_finished_run_takes_on_importance_and_a_census(finished, model: Path, 
     assert len(central.importance) == len(central.tokens)
 
 
-@pytest.mark.parametrize("flag", ["importance_window=0", "importance_examples=0", "census_sequences=0"])
-def test_a_bound_of_nothing(flag: str, tmp_path: Path):
-    assert f"--{flag}: expected at least 1" in refused(build("--importance", f"--{flag}", cwd=tmp_path))
-    assert not list(tmp_path.iterdir()), "refused before any work"
-
-
-@pytest.mark.parametrize("height", ["0", "-0.1", "2.5", "nan"])
-def test_a_height_out_of_range(height: str, tmp_path: Path):
-    error = refused(build(f"--height={height}", cwd=tmp_path))
-    assert "(0, 2]" in error
+def test_numbers_out_of_range(tmp_path: Path):
+    bounds = [["--importance", f"--{flag}=0"] for flag in ("importance_window", "importance_examples")]
+    bounds += [["--importance", "--census_sequences=0"]]
+    heights = [[f"--height={height}"] for height in ("0", "-0.1", "2.5", "nan")]
+    said = refusals("build_atlas", [*bounds, *heights], tmp_path)
+    for (_, flag), message in zip(bounds, said[:3], strict=True):
+        assert message and f"{flag}: expected at least 1" in message
+    assert all(message and "(0, 2]" in message for message in said[3:])
     assert not list(tmp_path.iterdir()), "refused before any work"
 
 

@@ -1,6 +1,5 @@
 """Models in GGUF files: names, settings and values as written and as transformers reads them; damaged files."""
 
-import shutil
 import sys
 from importlib import invalidate_caches
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_gguf import as_stored, hugging_face_tensors, write_gguf
+from torch_llama import assert_same_tensors, model_of_transformers
 
 from nejax.errors import UserError
 from nejax.models.gguf_files import open_gguf, smollm2_file
@@ -302,51 +302,9 @@ def test_without_the_package_its_command_is_named(monkeypatch):
         smollm2_file()
 
 
-def parity_with_transformers(file: Path, tmp_path: Path) -> set[str]:
-    """Compare every tensor with transformers' reading of the same file; return the names."""
-    transformers = pytest.importorskip("transformers")
-    pytest.importorskip("torch")
-    pytest.importorskip("accelerate")
-    shutil.copy(file, tmp_path / "copy.gguf")
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="copy.gguf", dtype="float32")
-    expected = {name.removeprefix("model."): values.numpy() for name, values in model.state_dict().items()}
-    found = open_gguf(file)
-    assert found.settings["tie_word_embeddings"] == model.config.tie_word_embeddings
-    if model.config.tie_word_embeddings:
-        expected.pop("lm_head.weight")
-    assert found.tensors.keys() == expected.keys()
-    for name, tensor in found.tensors.items():
-        np.testing.assert_allclose(tensor.read(), expected[name], rtol=0, atol=1e-6, err_msg=name)
-    return set(expected)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_1"])
 def test_transformers_reads_the_same_tiny_model(tmp_path: Path, kind: str):
     tokens = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": [f"t{i}" for i in range(48)]}
     file = write_gguf(tmp_path / "model.gguf", tokens, hugging_face_tensors(tied=False), kind=kind)
-    assert len(parity_with_transformers(file, tmp_path)) == 21
-
-
-@pytest.mark.slow
-def test_transformers_reads_the_same_smollm2(tmp_path: Path):
-    try:
-        file = smollm2_file()
-    except UserError as error:
-        pytest.skip(str(error))
-    assert len(parity_with_transformers(file, tmp_path)) == 272
-    assert open_gguf(file).settings == {
-        "model_type": "llama",
-        "vocab_size": 49152,
-        "max_position_embeddings": 8192,
-        "hidden_size": 576,
-        "num_hidden_layers": 30,
-        "intermediate_size": 1536,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 100000.0,
-        "tie_word_embeddings": True,
-        "attention_bias": False,
-        "mlp_bias": False,
-    }
+    assert len(assert_same_tensors(open_gguf(file), model_of_transformers(file, "float32"))) == 21

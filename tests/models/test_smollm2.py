@@ -1,15 +1,16 @@
 """SmolLM2 as the package index has it, against transformers' reading of the same file: every layer, in float64."""
 
-from functools import partial
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from torch_llama import torch_llama_values
+from torch_llama import assert_same_tensors, model_of_transformers, torch_llama_values
 
 from nejax.errors import UserError
-from nejax.models.gguf_files import smollm2_file
+from nejax.models.gguf_files import open_gguf, smollm2_file
 from nejax.models.loading import load_model
 
 pytestmark = pytest.mark.slow
@@ -21,29 +22,53 @@ TEXT = """PEP 8 was written in 2001. “How many years ago?” asked Jean Valjea
 """
 
 
-@partial(jax.jit)
+@jax.jit
 def run(model, tokens):
     return model(tokens, reader=lambda view: view)
 
 
-def test_every_value_of_every_layer_is_that_of_transformers():
+@pytest.fixture(scope="module")
+def file() -> Path:
+    pytest.importorskip("gguf")
+    try:
+        return smollm2_file()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def reference(file: Path) -> Any:
+    """As transformers reads it, which takes half a minute."""
+    return model_of_transformers(file, "float64")
+
+
+def test_its_tensors_and_settings_are_those_of_transformers(file: Path, reference):
+    found = open_gguf(file)
+    assert len(assert_same_tensors(found, reference)) == 272
+    assert found.settings == {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "max_position_embeddings": 8192,
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 100000.0,
+        "tie_word_embeddings": True,
+        "attention_bias": False,
+        "mlp_bias": False,
+    }
+
+
+def test_every_value_of_every_layer_is_that_of_transformers(reference):
     """Measured: 6.5e-6 at worst, in the activations, as the largest difference over the largest of its kind in a layer.
 
     Logits differ by 2.5e-6 of the largest.
     """
-    pytest.importorskip("torch")
-    pytest.importorskip("gguf")
-    try:
-        file = smollm2_file()
-    except UserError as error:
-        pytest.skip(str(error))
-    import transformers
-
     loaded = load_model("smollm2")
     tokens = np.array([[1, *loaded.tokenizer(TEXT)["input_ids"]]])
-    reference = transformers.AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype="float64", attn_implementation="eager"
-    ).eval()
     expected = torch_llama_values(reference, tokens)
     logits, view = run(loaded.model, jnp.asarray(tokens))
     worst = {}

@@ -1,8 +1,12 @@
 """Llama-style models of transformers, tiny and random, and what each of their layers computes."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from nejax.models.model_files import ModelFiles
 
 SIZES = {
     "vocab_size": 60,
@@ -28,6 +32,29 @@ def random_torch_llama(seed: int, *, deviation: float = 0.15, kind: str = "Llama
         for name, parameter in model.named_parameters():
             parameter.normal_(1.0 if "norm" in name else 0.0, 3 * deviation if "embed" in name else deviation)
     return model
+
+
+def model_of_transformers(file: Path, dtype: str) -> Any:
+    """A GGUF file as transformers reads it."""
+    pytest.importorskip("torch")
+    pytest.importorskip("accelerate")
+    import transformers
+
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=dtype, attn_implementation="eager"
+    ).eval()
+
+
+def assert_same_tensors(found: ModelFiles, model: Any) -> set[str]:
+    """Compare every tensor of some files with those of a model of transformers; their names."""
+    expected = {name.removeprefix("model."): values.numpy() for name, values in model.state_dict().items()}
+    assert found.settings["tie_word_embeddings"] == model.config.tie_word_embeddings
+    if model.config.tie_word_embeddings:
+        expected.pop("lm_head.weight")
+    assert found.tensors.keys() == expected.keys()
+    for name, tensor in found.tensors.items():
+        np.testing.assert_allclose(tensor.read(), expected[name], rtol=0, atol=1e-6, err_msg=name)
+    return set(expected)
 
 
 def torch_llama_values(model: Any, tokens: np.ndarray) -> dict[str, np.ndarray]:

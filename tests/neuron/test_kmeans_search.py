@@ -76,7 +76,7 @@ def test_padded_is_unpadded_and_a_layer_is_a_loop(face, spherical, n_clusters):
     @jax.jit
     def layer(*args):
         one = lambda each: face.function(each[0], n_clusters, key=each[1], **settings)  # noqa: E731
-        return jax.lax.map(one, args, batch_size=3)
+        return jax.lax.map(one, args, batch_size=4)
 
     expected = layer(np.array(problems), keys_of(8))
     for seed in (0, 1):

@@ -91,7 +91,7 @@ def assert_close(found: Census, expected: Census, n_ties: int = 0) -> None:
         np.testing.assert_allclose(got[same], wanted[same], rtol=1e-5, atol=1e-6, err_msg=name)
     differ = np.abs(found.frequency - expected.frequency) > 1e-9
     assert differ.sum() <= n_ties
-    # shares of all of a neuron's activation; one token just above 0 is as exact as the sum, not as itself: 3e-8 measured
+    # shares of all of a neuron's activation: a token just above 0 is as exact as the sum, not as itself; 3e-8 measured
     np.testing.assert_allclose(found.coverage[~differ], expected.coverage[~differ], rtol=1e-5, atol=3e-7)
     if not differ.any():
         np.testing.assert_allclose(found.neuron_coverage, expected.neuron_coverage, rtol=1e-5, atol=3e-7)

@@ -57,9 +57,12 @@ def server(explored: Atlas) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def static(explored: Atlas, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """An export, under a sub-path of a file server."""
-    with exported(explored, tmp_path_factory.mktemp("files"), "some/where") as site:
+def static(explored: Atlas, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """An export, under a sub-path of a file server. The processes that tests are spread over share it."""
+    folder = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        folder = folder.parent
+    with exported(explored, folder / "explorer-files", "some/where") as site:
         yield site
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+
 from nejax.atlas.atlas import Atlas
 
 ROOT = Path(__file__).parent.parent.parent.parent.parent
@@ -39,8 +41,11 @@ def served(atlas: Atlas) -> Iterator[Site]:
 
 @contextlib.contextmanager
 def exported(atlas: Atlas, folder: Path, path: str) -> Iterator[Site]:
-    """By `python -m http.server` below `path`, after an export into `folder`."""
-    subprocess.run([*EXPLORE, f"--atlas={atlas.path}", f"--export={folder / path}"], check=True, env=ENVIRONMENT)
+    """By `python -m http.server` below `path`, after an export into `folder`: the first to come makes it for all."""
+    with FileLock(f"{folder}.lock"):
+        if not (folder / path).exists():
+            command = [*EXPLORE, f"--atlas={atlas.path}", f"--export={folder / path}"]
+            subprocess.run(command, check=True, env=ENVIRONMENT)
     command = [sys.executable, "-m", "http.server", "0", "--bind=127.0.0.1", f"--directory={folder}"]
     with _listening(command, r"(http://127\.0\.0\.1:\d+/)") as address:
         yield Site(f"{address}{path}/", atlas, is_static=True)
