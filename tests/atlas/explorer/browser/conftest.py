@@ -58,11 +58,12 @@ def server(explored: Atlas) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def static(explored: Atlas, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Site]:
-    """An export, under a sub-path of a file server. The processes that tests are spread over share it."""
+    """An export, under a sub-path of a file server. Of one atlas, the processes that tests are spread over share it."""
     folder = tmp_path_factory.getbasetemp()
     if hasattr(request.config, "workerinput"):
         folder = folder.parent
-    with exported(explored, folder / "explorer-files", "some/where") as site:
+    name = f"explorer-of{explored.path.as_posix().replace('/', '-')}"
+    with exported(explored, folder / name, "some/where") as site:
         yield site
 
 
