@@ -106,7 +106,7 @@ def auc(distances: Float[np.ndarray, " pairs"], same: Bool[np.ndarray, " pairs"]
     n_same, n_other = int(same.sum()), int((~same).sum())
     if not n_same or not n_other:
         return float("nan")
-    above = rankdata(distances)[~same].sum() - n_other * (n_other + 1) / 2
+    above = _ranks(distances)[~same].sum() - n_other * (n_other + 1) / 2
     return float(above / (n_same * n_other))
 
 
@@ -141,7 +141,12 @@ def _split(units: Unit, *, activation: str) -> tuple[Array, Array, Array, Array]
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Correlation of the ranks; NaN where one of the two is constant or there is nothing."""
-    ranks = [rankdata(values) for values in (a, b)]
+    ranks = [_ranks(values) for values in (a, b)]
     if len(a) < 2 or any(rank.std() == 0 for rank in ranks):
         return float("nan")
     return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1 on, ties sharing their mean; in float64, as SciPy from 1.18 on ranks float32 values in float32."""
+    return rankdata(values.astype(np.float64))

@@ -44,7 +44,7 @@ def plain(model) -> tuple[jax.Array, jax.Array]:
     return run(model)
 
 
-@pytest.mark.parametrize(("name", "layer"), zip(SITES, [0, 1, 1, 0, 1], strict=True))
+@pytest.mark.parametrize(("name", "layer"), [*zip(SITES, [0, 1, 1, 0, 1], strict=True)])
 def test_a_perfect_sae_leaves_the_logits_as_they_are(name, layer: int, model: GPT2, plain):
     editor = replace_at(Site(layer, name), reconstruction(perfect_sae(), centred=name == "resid_pre"))
     np.testing.assert_allclose(run(model, editor)[0], plain[0], rtol=1e-5, atol=1e-5)

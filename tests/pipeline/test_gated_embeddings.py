@@ -30,6 +30,13 @@ def test_auc_is_scikit_learns(seed: int):
     assert auc(distances, same) == pytest.approx(roc_auc_score(same, -distances), abs=1e-12)
 
 
+def test_ranks_of_many_float32_values_are_exact():
+    """SciPy keeps the type from 1.18 on: 20,000 ranks sum to 2e8, beyond float32's whole numbers."""
+    rng = np.random.default_rng(0)
+    distances, same = rng.random(20_000, np.float32), rng.random(20_000) < 0.5
+    assert auc(distances, same) == pytest.approx(roc_auc_score(same, -distances.astype(float)), abs=1e-12)
+
+
 def test_auc_without_a_pair_of_each_kind():
     assert np.isnan(auc(np.ones(3), np.ones(3, bool))) and np.isnan(auc(np.ones(3), np.zeros(3, bool)))
     assert auc(np.array([0.1, 0.9]), np.array([True, False])) == 1.0
