@@ -94,7 +94,7 @@ def _library() -> Any:
     try:
         return importlib.import_module("gguf")  # not everyone has it
     except ImportError as error:
-        raise UserError(f"GGUF files need the library gguf ({error}); pip install 'nejax[smollm2]'") from error
+        raise UserError(f"GGUF files need the library gguf ({error}); pip install gguf") from error
 
 
 def _family_of(header: GGUFHeader, file: Path) -> tuple[Family, GGUFLayout]:
