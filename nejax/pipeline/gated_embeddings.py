@@ -141,10 +141,10 @@ def _split(units: Unit, *, activation: str) -> tuple[Array, Array, Array, Array]
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Correlation of the ranks; NaN where one of the two is constant or there is nothing."""
-    ranks = [_ranks(values) for values in (a, b)]
-    if len(a) < 2 or any(rank.std() == 0 for rank in ranks):
+    of_a, of_b = _ranks(a), _ranks(b)
+    if len(a) < 2 or of_a.std() == 0 or of_b.std() == 0:
         return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(of_a, of_b)[0, 1])
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
