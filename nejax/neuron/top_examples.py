@@ -96,7 +96,8 @@ def _insert_by_chunks(top: tuple[Array, ...], *new: Array) -> tuple[Array, ...]:
         jnp.pad(values, (0, missing), constant_values=value).reshape(-1, _CHUNK)
         for values, value in zip(new, (-jnp.inf, -1, -1), strict=True)
     )
-    return lax.scan(lambda top, chunk: (_insert(top, chunk), None), TopExamples(*top), TopExamples(*chunks))[0]
+    best, _ = lax.scan(lambda top, chunk: (_insert(top, chunk), None), TopExamples(*top), TopExamples(*chunks))
+    return tuple(best)
 
 
 _take_in = one_kernel_in_place(lambda *args: (_insert_each if on_cpu() else _insert_by_chunks)(*args))

@@ -70,6 +70,18 @@ def test_accelerators_keep_the_same(stream, size):
     assert as_list(top) == best(stream, 20)
 
 
+def test_neurons_side_by_side_on_accelerators(monkeypatch):
+    """`vmap` over neurons, as collection does it, in the form for accelerators."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    activation = np.random.default_rng(0).normal(size=(3, 40)).astype("f4")
+    arrivals = jnp.arange(40, dtype=jnp.int32)
+    empty = jax.tree.map(lambda values: jnp.stack([values] * 3), empty_top_examples(20))
+    update = jax.vmap(lambda top, values: update_top_examples(top, values, arrivals, arrivals))
+    for neuron, top in enumerate(zip(*update(empty, activation), strict=True)):
+        stream = list(zip(activation[neuron].tolist(), range(40), range(40), strict=True))
+        assert as_list(top) == best(stream, 20)
+
+
 def test_nan_and_masked_are_never_kept():
     stream = [(np.nan, 0, 0), (-np.inf, -7, -7), (-np.inf, 1, 0), (-5.0, 2, 0), (np.inf, 3, 0)]
     assert as_list(feed(empty_top_examples(3), stream, (5,))) == [
