@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from nejax.errors import UserError
+from nejax.models.activations import ACTIVATIONS
+from nejax.models.config_keys import neutral_keys, refused_values, shortened, without_aliases
 from nejax.models.families import FAMILIES
 from nejax.models.family import Family
 from nejax.models.files import read_json
-from nejax.models.transformer import ACTIVATIONS
 
 
 def read_settings(directory: Path) -> tuple[Family, dict[str, Any]]:
@@ -38,15 +39,15 @@ def parse_config(family: Family, settings: Mapping[str, Any], path: Path) -> Any
         path: the file, for a user.
 
     Raises:
-        UserError: values out of range, or options that are not implemented, all listed.
+        UserError: values out of range, keys that contradict each other, or options that are not implemented, all
+            listed.
     """
+    settings, contradictions = without_aliases(family, settings)
     defaults = family.config()._asdict()
     values = defaults | {field: settings[key] for field, key in family.config_keys.items() if key in settings}
     values |= {field: defaults[field] for field in family.derived if values[field] is None}
     problems = _problems(family, values, defaults) or family.complete(values, settings)
-    for option, expected in family.fixed_options.items():
-        if settings.get(option, expected) != expected:
-            problems.append(f"{option} is {settings[option]!r}, only {expected!r} is implemented")
+    problems += contradictions + refused_values(neutral_keys(family), settings)
     if problems:
         raise UserError(f"{path} describes a model that cannot be read: {'; '.join(problems)}")
     return family.config(**values)
@@ -63,11 +64,11 @@ def _problems(family: Family, values: Mapping[str, Any], defaults: Mapping[str, 
     for field, key in family.config_keys.items():
         value, kind = values[field], type(defaults[field])
         if kind is int and (type(value) is not int or value < 1):
-            problems.append(f"{key} is {value!r}, expected a positive integer")
+            problems.append(f"{key} is {shortened(value)}, expected a positive integer")
         elif kind is float and (type(value) not in (int, float) or not 0 < value < math.inf):
-            problems.append(f"{key} is {value!r}, expected a positive number")
+            problems.append(f"{key} is {shortened(value)}, expected a positive number")
         elif kind is bool and type(value) is not bool:
-            problems.append(f"{key} is {value!r}, expected true or false")
+            problems.append(f"{key} is {shortened(value)}, expected true or false")
         elif kind is str and value not in tuple(ACTIVATIONS):
-            problems.append(f"{key} is {value!r}, expected one of {', '.join(ACTIVATIONS)}")
+            problems.append(f"{key} is {shortened(value)}, expected one of {', '.join(ACTIVATIONS)}")
     return problems

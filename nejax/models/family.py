@@ -43,10 +43,16 @@ class Family(NamedTuple):
     """The class of its configuration: a NamedTuple, whose defaults hold where `config.json` is silent."""
     config_keys: Mapping[str, str]
     """Field of the configuration -> key of `config.json`."""
+    aliases: Mapping[str, str]
+    """Other names of keys, as transformers knows them -> the key."""
+    also_read: tuple[str, ...]
+    """Keys that `complete` reads besides."""
+    neutral: Mapping[str, tuple[Any, ...]]
+    """Keys that change the function -> their only values that are implemented. `nejax.models.config_keys` has more."""
+    harmless: frozenset[str]
+    """Keys without effect on the function. `nejax.models.config_keys` has more."""
     derived: tuple[str, ...]
     """Fields that `complete` sets where `config.json` is silent or says null."""
-    fixed_options: Mapping[str, Any]
-    """Options of `config.json` that change the function, and their only values that are implemented."""
     complete: Callable[[dict[str, Any], Mapping[str, Any]], list[str]]
     """Called with the configuration's values and the settings of `config.json`, once each value is of the right type:
     sets the values that depend on others, and returns what is wrong with them all together."""

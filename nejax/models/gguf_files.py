@@ -239,7 +239,7 @@ def _rotary_scaling(fields: Mapping[str, Any], factors: np.ndarray | None, file:
 
 
 def _llama3_factors(scaling: Mapping[str, Any], n_pairs: int, base: float) -> np.ndarray:
-    """By what each pair's frequency is divided in Llama 3 (`nejax.models.llama.RotaryScaling`), `[n_pairs]`."""
+    """By what each pair's frequency is divided in Llama 3 (`nejax.models.rotary.RotaryScaling`), `[n_pairs]`."""
     turns = scaling["original_max_position_embeddings"] / (2 * np.pi * base ** (np.arange(n_pairs) / n_pairs))
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     kept = np.clip((turns - low) / (high - low), 0.0, 1.0)

@@ -1,8 +1,9 @@
 """GPT-2 in Flax NNX: the whole family in one file.
 
 The architecture is that of Radford et al. 2019, *Language Models are Unsupervised Multitask Learners*: learned
-positions, LayerNorm before attention and before the MLP, one more at the end, an output head tied to the token
-embedding. What it shares with other families is in `nejax.models.transformer`.
+positions, LayerNorm before attention and before the MLP, one more at the end, an output head that is tied to the token
+embedding or, in some later models, has a matrix of its own. What it shares with other families is in
+`nejax.models.transformer`.
 """
 
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from nejax.models.activations import ACTIVATIONS
 from nejax.models.family import Family
-from nejax.models.transformer import ACTIVATIONS, Attention, Block, PartMaker, Transformer, stacked
+from nejax.models.transformer import Attention, Block, PartMaker, Transformer, stacked
 
 
 class GPT2Config(NamedTuple):
@@ -28,6 +30,7 @@ class GPT2Config(NamedTuple):
     d_mlp: int = 3072
     layer_norm_epsilon: float = 1e-5
     activation: str = "gelu_new"
+    tied_head: bool = True
 
 
 class GPT2Attention(Attention):
@@ -90,7 +93,7 @@ class GPT2(Transformer):
         self.position_embedding = parts(rngs).embedding(config.n_positions)
         self.blocks = stacked(config.n_layers, lambda rngs: GPT2Block(config, parts(rngs)), rngs)
         self.final_norm = parts(rngs).layer_norm(config.layer_norm_epsilon)
-        self.head = None
+        self.head = None if config.tied_head else parts(rngs).embedding(config.vocab_size)
 
     def embed(self, tokens: Int[Array, "batch seq"], position: Int[Array, "..."]) -> Float[Array, "batch seq d_model"]:
         """The residual stream before the first layer, of tokens at these positions."""
@@ -151,6 +154,7 @@ FAMILY = Family(
         "h.{}.mlp.c_proj.bias": "blocks.mlp_out.bias",
         "ln_f.weight": "final_norm.scale",
         "ln_f.bias": "final_norm.bias",
+        "lm_head.weight": "head.embedding",
     },
     ignored=r"h\.\d+\.attn\.(bias|masked_bias)",  # causal masks
     embedding="wte.weight",
@@ -165,13 +169,33 @@ FAMILY = Family(
         "d_mlp": "n_inner",
         "layer_norm_epsilon": "layer_norm_epsilon",
         "activation": "activation_function",
+        "tied_head": "tie_word_embeddings",
     },
+    aliases={
+        "max_position_embeddings": "n_positions",
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+    },
+    also_read=(),
     derived=("d_mlp",),
-    fixed_options={
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "add_cross_attention": False,
-    },
+    neutral={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)},
+    harmless=frozenset(
+        {
+            "attn_pdrop",
+            "embd_pdrop",
+            "resid_pdrop",
+            "reorder_and_upcast_attn",
+            "n_ctx",
+            "predict_special_tokens",
+            "summary_type",
+            "summary_use_proj",
+            "summary_activation",
+            "summary_proj_to_labels",
+            "summary_first_dropout",
+            "summary_last_dropout",
+        }
+    ),
     complete=_complete,
     settings=lambda config: {},
     model=GPT2,

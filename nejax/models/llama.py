@@ -8,7 +8,6 @@ A gated neuron has two input vectors: its activation is `silu(x . w_gate) * (x .
 signs; see `nejax.models.two_sided`.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,23 +16,18 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from nejax.models.activations import ACTIVATIONS
 from nejax.models.family import Family, GGUFLayout
-from nejax.models.transformer import ACTIVATIONS, Attention, Block, PartMaker, Transformer, stacked
-
-
-class RotaryScaling(NamedTuple):
-    """How rotary frequencies were changed to reach further than the model was first trained.
-
-    Frequencies whose wavelength is longer than `n_positions / low_freq_factor` are divided by `factor`, those shorter
-    than `n_positions / high_freq_factor` are kept, and those between are in between (Llama 3.1). If both factors are
-    infinite, all are divided: linear scaling (Chen et al. 2023, arXiv 2306.15595).
-    """
-
-    factor: float
-    low_freq_factor: float = math.inf
-    high_freq_factor: float = math.inf
-    n_positions: int = 0
-    """Before."""
+from nejax.models.rotary import (
+    ROTARY_KEYS,
+    Rotary,
+    RotaryScaling,
+    read_rotary,
+    rotary_frequencies,
+    rotary_settings,
+    rotate,
+)
+from nejax.models.transformer import Attention, Block, PartMaker, Transformer, stacked
 
 
 class LlamaConfig(NamedTuple):
@@ -56,41 +50,6 @@ class LlamaConfig(NamedTuple):
     tied_head: bool = False
 
 
-def rotary_frequencies(config: LlamaConfig) -> np.ndarray:
-    """The angle by which each pair of a head's dimensions turns from one position to the next, `[d_head / 2]` float32.
-
-    `base^(-2 i / d_head)` for pair `i` (Su et al. 2021, arXiv 2104.09864), scaled as `config.rotary_scaling` says.
-    """
-    frequency = 1.0 / config.rotary_base ** (np.arange(0, config.d_head, 2, dtype=np.float32) / config.d_head)
-    scaling = config.rotary_scaling
-    if scaling is None:
-        return frequency.astype(np.float32)
-    if math.isinf(scaling.low_freq_factor):
-        return (frequency / scaling.factor).astype(np.float32)
-    turns = scaling.n_positions * frequency / (2 * np.pi)
-    kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    kept = np.clip(kept, 0.0, 1.0)
-    return (frequency * (kept + (1 - kept) / scaling.factor)).astype(np.float32)
-
-
-def rotate(
-    x: Float[Array, "batch heads seq d_head"], position: Int[Array, "..."], frequency: np.ndarray
-) -> Float[Array, "batch heads seq d_head"]:
-    """Turn queries or keys by their positions: dimension `i` of the first half and of the second are a pair.
-
-    Args:
-        x: of every head.
-        position: `[seq]`, or `[batch, seq]`.
-        frequency: `[d_head / 2]`, see `rotary_frequencies`.
-    """
-    angle = position[..., None].astype(jnp.float32) * frequency
-    angle = angle.reshape(-1, 1, *angle.shape[-2:])  # [batch or 1, 1, seq, d_head / 2]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)
-
-
 class LlamaAttention(Attention):
     """Rotary positions; several query heads share a head of keys and values."""
 
@@ -110,10 +69,11 @@ class LlamaAttention(Attention):
         Float[Array, "batch kv_heads seq d_head"],
     ]:
         """Queries, keys and values of tokens at these positions."""
-        frequency = rotary_frequencies(self.config)
+        config = self.config
+        frequency = rotary_frequencies(config.d_head, config.rotary_base, config.rotary_scaling)
 
         def split(values: Array) -> Array:
-            return values.astype(x.dtype).reshape(*x.shape[:2], -1, self.config.d_head).swapaxes(1, 2)
+            return values.astype(x.dtype).reshape(*x.shape[:2], -1, config.d_head).swapaxes(1, 2)
 
         query, key = (rotate(split(part(x)), position, frequency) for part in (self.query, self.key))
         return query, key, split(self.value(x))
@@ -183,7 +143,7 @@ class Llama(Transformer):
 
 
 def _complete(values: dict[str, Any], settings: Mapping[str, Any]) -> list[str]:
-    """What depends on other values: heads, and rotary positions, whose keys changed between versions of the format."""
+    """What depends on other values: heads, and rotary positions."""
     problems = []
     if settings.get("num_key_value_heads") is None:
         values["n_kv_heads"] = values["n_heads"]
@@ -199,55 +159,13 @@ def _complete(values: dict[str, Any], settings: Mapping[str, Any]) -> list[str]:
         )
     if values["d_head"] % 2:
         problems.append(f"head_dim {values['d_head']} is odd, rotary positions need pairs of dimensions")
-    rope = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        return [*problems, f"rope_parameters is {rope!r}, expected an object"]
-    values["rotary_base"] = rope.get("rope_theta", settings.get("rope_theta", LlamaConfig().rotary_base))
-    base = values["rotary_base"]
-    if type(base) not in (int, float) or not 1 < base < math.inf:
-        problems.append(f"rope_theta is {base!r}, expected a number above 1")
-    return problems + _read_scaling(values, rope)
-
-
-def _read_scaling(values: dict[str, Any], rope: Mapping[str, Any]) -> list[str]:
-    """Set how rotary frequencies are scaled; return what is wrong with it."""
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return []
-    keys = {
-        "linear": {"factor": "factor"},
-        "llama3": {
-            "factor": "factor",
-            "low_freq_factor": "low_freq_factor",
-            "high_freq_factor": "high_freq_factor",
-            "n_positions": "original_max_position_embeddings",
-        },
-    }.get(kind)
-    if keys is None:
-        return [f"rope_type is {kind!r}, only 'default', 'linear' and 'llama3' are implemented"]
-    found: dict[str, Any] = {field: rope.get(key) for field, key in keys.items()}
-    wrong = [key for field, key in keys.items() if type(found[field]) not in (int, float) or not found[field] > 0]
-    if wrong:
-        return [f"rope_parameters have no positive number as {key}" for key in wrong]
-    values["rotary_scaling"] = scaling = RotaryScaling(**found)
-    if kind == "llama3" and not scaling.low_freq_factor < scaling.high_freq_factor:
-        return [f"low_freq_factor {scaling.low_freq_factor} is not below high_freq_factor {scaling.high_freq_factor}"]
-    return []
+    rotary, wrong = read_rotary(settings, LlamaConfig().rotary_base)
+    values |= {"rotary_base": rotary.base, "rotary_scaling": rotary.scaling}
+    return problems + wrong
 
 
 def _settings(config: LlamaConfig) -> dict[str, Any]:
-    """Rotary positions as `config.json` has them."""
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rotary_base}
-    if scaling := config.rotary_scaling:
-        is_linear = math.isinf(scaling.low_freq_factor)
-        rope |= {"rope_type": "linear" if is_linear else "llama3", "factor": scaling.factor}
-        if not is_linear:
-            rope |= {
-                "low_freq_factor": scaling.low_freq_factor,
-                "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.n_positions,
-            }
-    return {"rope_parameters": rope}
+    return rotary_settings(Rotary(config.rotary_base, config.rotary_scaling))
 
 
 def _restore(name: str, values: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
@@ -302,7 +220,10 @@ FAMILY = Family(
         "tied_head": "tie_word_embeddings",
     },
     derived=("n_kv_heads", "d_head"),
-    fixed_options={"sliding_window": None, "partial_rotary_factor": 1.0},
+    aliases={},
+    also_read=ROTARY_KEYS,
+    neutral={"partial_rotary_factor": (None, 1.0), "rope_interleaved": (None, False)},
+    harmless=frozenset({"attention_dropout", "pretraining_tp", "max_sequence_length", "is_llama_config"}),
     complete=_complete,
     settings=_settings,
     model=Llama,

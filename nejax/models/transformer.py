@@ -18,14 +18,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from nejax.models.reading import Branches, Editor, LayerView, Reader, edit_nothing, read_nothing
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-}
-"""Non-linearities under the names that Hugging Face configurations give them."""
-
 
 @runtime_checkable
 class TransformerConfig(Protocol):

@@ -6,7 +6,6 @@ A directory holds `config.json` and the tensors in `model.safetensors`, or in sh
 
 import re
 import shutil
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,13 +21,15 @@ from safetensors.numpy import save_file
 
 from nejax.errors import UserError
 from nejax.models.config_files import parse_config, read_settings, settings_of
+from nejax.models.config_keys import warn_of_unknown
 from nejax.models.families import FAMILIES
 from nejax.models.family import Family
 from nejax.models.files import listed, read_json
 from nejax.models.model_files import ModelFiles, StoredTensor
+from nejax.models.tensor_problems import HEAD, STORED_DTYPES, misplaced_tensors, remedy
 
-_HEAD = "lm_head.weight"
-_STORED_DTYPES = ("F64", "F32", "F16", "BF16")
+_WRAPPERS = re.compile(r"^(_orig_mod\.|module\.)+")
+"""What torch.compile and data parallelism put before every name."""
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -59,12 +60,15 @@ def weight_files(directory: Path) -> list[Path]:
 def open_directory(directory: Path | str) -> ModelFiles:
     """A model directory in the layout of Hugging Face, names with or without the family's prefix before them.
 
+    Keys of `config.json` that are on no list are named on standard error, see `nejax.models.config_keys`.
+
     Raises:
         UserError: see `read_settings` and `weight_files`; damaged files.
     """
     directory = Path(directory)
     family, settings = read_settings(directory)
     parse_config(family, settings, directory / "config.json")  # what can be refused without the weights, is
+    warn_of_unknown(family, settings, directory / "config.json")
     return ModelFiles(directory, family, settings, _stored_tensors(weight_files(directory), family.prefix))
 
 
@@ -90,9 +94,9 @@ def load_weights(files: ModelFiles | Path | str, *, dtype: Any = jnp.float32) ->
     graph, state = nnx.split(abstract)
     leaves = leaves_of(state)
     names = _names_of(family, leaves)
-    problems = _misplaced_tensors(stored, family, names, config.n_layers)
-    if settings.get("tie_word_embeddings") is False and _HEAD not in {*stored, *names}:
-        problems["missing"].append(_HEAD)
+    if config.tied_head and family.embedding not in stored and HEAD in stored:
+        stored = stored | {family.embedding: stored[HEAD]}  # one matrix, whichever of its names it has
+    problems = misplaced_tensors(stored, family, names, config.n_layers)
     for template, parameter in names.items():
         values = np.empty(leaves[parameter].shape, dtype)
         for name, part in _parts(template, parameter, values, family):
@@ -104,7 +108,7 @@ def load_weights(files: ModelFiles | Path | str, *, dtype: Any = jnp.float32) ->
         raise UserError(
             f"{path} does not hold the weights of the model in its {'config.json' if path.is_dir() else 'metadata'}: "
             f"{'; '.join(f'{kind}: {listed(found)}' for kind, found in problems.items())}; "
-            "get the model's files again"
+            f"{remedy(problems, family, names)}"
         )
     return nnx.merge(graph, state)
 
@@ -129,7 +133,7 @@ def save_weights(model: Any, directory: Path | str, tokenizer: Any = None, *, dt
         with np.errstate(over="ignore"):  # float16 ends at 65504; what is beyond becomes infinite and is refused
             values = np.asarray(leaves[parameter].get_value()).astype(dtype, copy=False)
         for name, part in _parts(template, parameter, values, family):
-            tensors[name if name == _HEAD else family.prefix + name] = np.ascontiguousarray(part)
+            tensors[name if name == HEAD else family.prefix + name] = np.ascontiguousarray(part)
     not_finite = [name for name, values in tensors.items() if not np.isfinite(values).all()]
     if not_finite:
         raise UserError(
@@ -169,7 +173,7 @@ def _stored_tensors(files: list[Path], prefix: str) -> dict[str, StoredTensor]:
                 for name in names:
                     header = opened.get_slice(name)
                     tensor = StoredTensor(tuple(header.get_shape()), header.get_dtype(), partial(_read, file, name))
-                    if stored.setdefault(name.removeprefix(prefix), tensor) is not tensor:
+                    if stored.setdefault(_WRAPPERS.sub("", name).removeprefix(prefix), tensor) is not tensor:
                         damaged.append(f"{file} ({name} is there twice)")
         except (SafetensorError, OSError) as error:
             damaged.append(f"{file} ({error})")
@@ -182,26 +186,6 @@ def _read(file: Path, name: str) -> np.ndarray:
     # Pages of an open file count as this process's memory until it is closed: open it for each tensor.
     with safe_open(file, framework="np") as opened:
         return opened.get_tensor(name)
-
-
-def _misplaced_tensors(
-    stored: Mapping[str, StoredTensor], family: Family, names: Mapping[str, str], n_layers: int
-) -> defaultdict[str, list[str]]:
-    """What is wrong with the tensors that fill no parameter: kind of problem -> names."""
-    problems: defaultdict[str, list[str]] = defaultdict(list)
-    expected = {template.format(layer) for template in names for layer in range(n_layers)} | {_HEAD}
-    unexpected = [name for name in stored if name not in expected and not re.fullmatch(family.ignored, name)]
-    if unexpected:
-        problems["not expected"] = sorted(unexpected)
-    if _HEAD in stored and _HEAD not in names and not _same(stored[_HEAD], stored.get(family.embedding)):
-        problems[f"not the same as {family.embedding}"].append(_HEAD)
-    return problems
-
-
-def _same(a: StoredTensor, b: StoredTensor | None) -> bool:
-    if b is None or (a.shape, a.dtype) != (b.shape, b.dtype) or a.dtype not in _STORED_DTYPES:
-        return False
-    return np.array_equal(a.read(), b.read(), equal_nan=True)
 
 
 def _parts(template: str, parameter: str, values: np.ndarray, family: Family) -> Iterator[tuple[str, np.ndarray]]:
@@ -220,8 +204,8 @@ def _fill(part: np.ndarray, tensor: StoredTensor | None) -> tuple[str, str]:
         return "missing", ""
     if tensor.shape != part.shape:
         return "wrong shape", f" {list(tensor.shape)} (expected {list(part.shape)})"
-    if tensor.dtype not in _STORED_DTYPES:
-        return "wrong type", f" {tensor.dtype} (expected {', '.join(_STORED_DTYPES)})"
+    if tensor.dtype not in STORED_DTYPES:
+        return "wrong type", f" {tensor.dtype} (expected {', '.join(STORED_DTYPES)})"
     with np.errstate(over="ignore"):  # float16 ends at 65504; what is beyond becomes infinite and is refused
         part[...] = tensor.read()
     return ("" if np.isfinite(part).all() else f"not finite as {part.dtype}"), ""

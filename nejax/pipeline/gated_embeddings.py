@@ -25,7 +25,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 from scipy.stats import rankdata
 
-from nejax.models.transformer import ACTIVATIONS
+from nejax.models.activations import ACTIVATIONS
 from nejax.models.two_sided import gate_and_up
 from nejax.neuron.embeddings import embedding_distances
 from nejax.pipeline.agreement import agreement
@@ -66,7 +66,7 @@ def judge(units: Unit, tokens: Int[np.ndarray, "units n"], activation: str) -> M
     Args:
         units: some, stacked.
         tokens: at the peak of each example.
-        activation: the gate's non-linearity, see `nejax.models.transformer.ACTIVATIONS`.
+        activation: the gate's non-linearity, see `nejax.models.activations.ACTIVATIONS`.
 
     Returns:
         For each of `EMBEDDINGS` its measures, with an entry for each unit.

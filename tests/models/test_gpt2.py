@@ -63,6 +63,7 @@ def test_every_value_of_every_layer_is_that_of_the_golden_files(name: str):
         {"activation_function": "gelu_new", "n_embd": 32, "n_layer": 3, "n_head": 4, "n_inner": 50},
         {"activation_function": "gelu", "n_embd": 24, "n_layer": 2, "n_head": 1, "layer_norm_epsilon": 0.3},
         {"reorder_and_upcast_attn": True, "n_embd": 12, "n_layer": 2, "n_head": 2},
+        {"tie_word_embeddings": False, "n_embd": 12, "n_layer": 2, "n_head": 2},
         pytest.param(
             {"activation_function": "relu", "n_embd": 10, "n_layer": 4, "n_head": 5, "layer_norm_epsilon": 1e-8},
             marks=pytest.mark.slow,
@@ -72,7 +73,7 @@ def test_every_value_of_every_layer_is_that_of_the_golden_files(name: str):
             marks=pytest.mark.slow,
         ),
     ],
-    ids=lambda settings: settings.get("activation_function", "reorder_and_upcast_attn"),
+    ids=lambda settings: settings.get("activation_function", next(iter(settings))),
 )
 def test_every_value_of_every_layer_is_pytorchs(settings: dict, tmp_path: Path):
     pytest.importorskip("torch")

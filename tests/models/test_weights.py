@@ -56,7 +56,7 @@ def assert_holds(model: GPT2, tensors: dict[str, np.ndarray], dtype: str = "floa
     for name, expected in tensors.items():
         assert held[name].dtype == dtype
         np.testing.assert_array_equal(held[name], expected.astype(dtype), err_msg=name)
-    assert len(jax.tree.leaves(nnx.state(model))) == len(FAMILY.names) == len(places) + 4
+    assert len(jax.tree.leaves(nnx.state(model))) == len(places) + 4 == len(FAMILY.names) - 1  # no head
 
 
 def refusal(directory: Path, **options) -> str:
@@ -83,7 +83,10 @@ def test_names_with_prefix_masks_and_a_tied_head_make_the_same_model(tmp_path: P
     files |= {f"transformer.h.{layer}.attn.bias": np.tri(16, dtype=np.float32) for layer in range(LAYERS)}
     files |= {"transformer.h.0.attn.masked_bias": np.array(-1e4, np.float32), "lm_head.weight": tensors["wte.weight"]}
     assert_holds(load_weights(write_model(tmp_path / "tied", files)), tensors)
-    assert_holds(load_weights(write_model(tmp_path / "equal", files, {"tie_word_embeddings": False})), tensors)
+    head = load_weights(write_model(tmp_path / "equal", files, {"tie_word_embeddings": False})).head.embedding[...]
+    np.testing.assert_array_equal(head, tensors["wte.weight"])
+    files["lm_head.weight"] = files.pop("transformer.wte.weight")  # one matrix, under the other of its names
+    assert_holds(load_weights(write_model(tmp_path / "head only", files)), tensors)
 
 
 def test_shards_make_the_same_model(tmp_path: Path):
@@ -200,7 +203,7 @@ def test_a_transposed_matrix_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("change", ["other values", "other shape", "other type"])
-def test_a_head_of_its_own_is_refused(tmp_path: Path, change: str):
+def test_a_tied_head_that_is_another_is_refused(tmp_path: Path, change: str):
     tensors = random_tensors()
     head = {
         "other values": tensors["wte.weight"] + 1,
@@ -208,12 +211,74 @@ def test_a_head_of_its_own_is_refused(tmp_path: Path, change: str):
         "other type": tensors["wte.weight"].astype(np.int32),
     }[change]
     message = refusal(write_model(tmp_path, tensors | {"lm_head.weight": head}))
-    assert "not the same as wte.weight: lm_head.weight" in message
+    assert "not the same as wte.weight: lm_head.weight; if the model has a head of its own, set tie_word_" in message
 
 
 def test_an_untied_head_that_is_not_there_is_missed(tmp_path: Path):
     message = refusal(write_model(tmp_path, settings={"tie_word_embeddings": False}))
-    assert "missing: lm_head.weight" in message
+    assert "missing: lm_head.weight; if the head is the token embedding, set tie_word_embeddings to true" in message
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_what_wrappers_put_before_names_is_taken_away(tmp_path: Path, wrapper: str):
+    tensors = random_tensors()
+    named = {f"{wrapper}transformer.{name}": value for name, value in tensors.items()}
+    assert_holds(load_weights(write_model(tmp_path, named)), tensors)
+    write_model(tmp_path, named | {"transformer.wte.weight": tensors["wte.weight"]})
+    assert "wte.weight is there twice" in refusal(tmp_path)
+
+
+def as_linear(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Matrices as PyTorch's Linear stores them."""
+    return {
+        name: np.ascontiguousarray(value.T) if value.ndim == 2 and name.startswith("h.") else value
+        for name, value in tensors.items()
+    }
+
+
+def without(tensors: dict[str, np.ndarray], end: str) -> dict[str, np.ndarray]:
+    return {name: value for name, value in tensors.items() if not name.endswith(end)}
+
+
+def with_parts(tensors: dict[str, np.ndarray], *parts: str, dtype: str = "int32") -> dict[str, np.ndarray]:
+    """One matrix as quantised files store it."""
+    name = "h.0.mlp.c_fc"
+    return without(tensors, f"{name}.weight") | {f"{name}.{part}": np.ones((2, 2), dtype) for part in parts}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda tensors: without(tensors, ".bias"), "a GPT2LMHeadModel without these biases cannot be read; biases of"),
+        (as_linear, "matrices that are transposed cannot be read: a GPT2LMHeadModel stores them as [in, out]"),
+        (
+            lambda tensors: with_parts(tensors, "qweight", "qzeros", "scales", "g_idx"),
+            "quantised weights are read from",
+        ),
+        (lambda tensors: with_parts(tensors, "weight", "SCB", dtype="int8"), "quantised weights are read from GGUF"),
+        (
+            lambda tensors: with_parts(tensors, "weight", "weight_scale_inv", dtype=ml_dtypes.float8_e4m3fn),
+            "quantised weights are read from GGUF files only; get the model in one of F64, F32, F16, BF16",
+        ),
+        (
+            lambda tensors: {f"h.0.attn.c_attn.lora_{part}.weight": np.ones((2, 2), "f4") for part in "AB"},
+            "adapters are not read; merge them into the model they belong to",
+        ),
+        (
+            lambda tensors: {f"text.model.{name}": value for name, value in tensors.items()},
+            "its names begin with 'text.model.'; rename them to begin with 'transformer.', or with nothing",
+        ),
+    ],
+    ids=["no biases", "transposed", "gptq", "int8", "fp8", "adapter", "prefix"],
+)
+def test_what_is_not_read_is_said(tmp_path: Path, change, part: str):
+    message = refusal(write_model(tmp_path, change(random_tensors())))
+    assert part in message and "again" not in message
+
+
+def test_what_is_merely_not_there_is_to_be_got_again(tmp_path: Path):
+    message = refusal(write_model(tmp_path, without(random_tensors(), "c_fc.weight")))
+    assert message.endswith("expected the tensors of a GPT2LMHeadModel; if these are, get the model's files again")
 
 
 @pytest.mark.parametrize("n_bytes", [0, 5, 100, 5000, -1])
@@ -302,7 +367,10 @@ def test_inner_size_and_harmless_options(tmp_path: Path):
     [
         ({"model_type": "mamba"}, "model_type 'mamba'; only models of type 'gpt2' or 'llama'"),
         ({"model_type": None}, "model_type None"),
-        ({"activation_function": "tanh"}, "activation_function is 'tanh', expected one of gelu_new, gelu, relu, silu"),
+        (
+            {"activation_function": "prelu"},
+            "activation_function is 'prelu', expected one of gelu_new, gelu_fast",
+        ),
         ({"activation_function": ["relu"]}, "activation_function is ['relu']"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True, only False"),
         ({"add_cross_attention": True}, "add_cross_attention is True, only False"),
