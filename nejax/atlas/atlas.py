@@ -189,11 +189,11 @@ class Atlas:
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer, of transformers."""
-        from transformers import AutoTokenizer  # takes a second, more with PyTorch: only for those who need it
+        from nejax.models.tokenizer_files import load_tokenizer  # takes a second: only for those who need it
 
         try:
-            return AutoTokenizer.from_pretrained(self.path / TOKENIZER, local_files_only=True)
-        except Exception as error:  # the tokenizers library raises bare Exceptions
+            return load_tokenizer(self.path / TOKENIZER)
+        except UserError as error:
             raise self._files.damaged(error) from error
 
     @cached_property

@@ -12,7 +12,8 @@ from nejax.errors import UserError
 from nejax.models.files import fingerprint_of
 from nejax.models.gguf_files import open_gguf, smollm2_file
 from nejax.models.gguf_tokenizer import load_gguf_tokenizer
-from nejax.models.hub import download, one_line
+from nejax.models.hub import download
+from nejax.models.tokenizer_files import TOKENIZER_FILES, load_tokenizer
 from nejax.models.tokens import token_bytes
 from nejax.models.weights import load_weights, open_directory, weight_files
 
@@ -26,13 +27,6 @@ HUB_NAMES = {
 }
 """Short names of models on the Hub."""
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-)
 _HUB_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 _CHOICES = (
     f"expected {BUNDLED}, {SMOLLM2}, {', '.join(HUB_NAMES)}, a Hub id ORGANISATION/NAME, a local directory, "
@@ -81,8 +75,8 @@ def load_model(
     if path.is_file():
         model, tokenizer, files = load_weights(open_gguf(path), dtype=dtype), load_gguf_tokenizer(path), [path]
     else:
-        model, tokenizer = load_weights(open_directory(path), dtype=dtype), _load_tokenizer(path)
-        files = [path / "config.json", *weight_files(path), *(path / file for file in _TOKENIZER_FILES)]
+        model, tokenizer = load_weights(open_directory(path), dtype=dtype), load_tokenizer(path)
+        files = [path / "config.json", *weight_files(path), *(path / file for file in TOKENIZER_FILES)]
     _require_room(tokenizer, model.config.vocab_size, path)
     token_bytes(tokenizer)  # what cannot be decoded is refused now, not when an atlas is written
     if input_weights == "folded":
@@ -116,23 +110,9 @@ def _find(name: str, revision: str | None) -> Path:
 
 
 def _download(repo_id: str, revision: str | None) -> Path:
-    patterns = [*_HUB_FILES, *_TOKENIZER_FILES]
+    patterns = [*_HUB_FILES, *TOKENIZER_FILES]
     instead = f"{BUNDLED} or a local directory"
     return download(repo_id, revision, patterns, kind="model", choices=_CHOICES, instead=instead)
-
-
-def _load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
-    has = {name for name in _TOKENIZER_FILES if (directory / name).is_file()}
-    if "tokenizer.json" not in has and not {"vocab.json", "merges.txt"} <= has:
-        raise UserError(f"no tokenizer in {directory}; expected tokenizer.json, or vocab.json and merges.txt")
-    from transformers import AutoTokenizer  # takes a second, more with PyTorch: not for a command that is refused
-
-    try:
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except Exception as error:  # the tokenizers library raises bare Exceptions
-        raise UserError(
-            f"the tokenizer in {directory} cannot be read ({one_line(error)}); get its files again"
-        ) from error
 
 
 def _require_room(tokenizer: PreTrainedTokenizerFast, vocab_size: int, path: Path) -> None:

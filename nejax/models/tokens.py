@@ -50,12 +50,13 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, n_positions: int, 
 def token_bytes(tokenizer: Any) -> list[bytes]:
     """The bytes that each token stands for, by token id.
 
-    The tokenizer's decoder says what they are: byte-level (GPT-2, Llama 3, SmolLM2), or SentencePiece's (Llama 2), with
-    `▁` for a space and `<0x0A>` for a byte. A token that was added to the vocabulary (BOS, say) stands for its name; an
-    id without a token, for nothing.
+    The tokenizer's decoder says what they are: byte-level (GPT-2, Llama 3, SmolLM2); SentencePiece's (Llama 2), with
+    `▁` for a space and `<0x0A>` for a byte; or WordPiece's (BERT), with `##` before what goes on with a word, and a
+    space before what does not. A token that was added to the vocabulary (BOS, say) stands for its name; an id without a
+    token, for nothing.
 
     SentencePiece puts a space before a text, and its decoder takes it away again. That depends on where a token stands,
-    which this table does not know: joined, the bytes of a whole text's tokens begin with this space.
+    which this table does not know: joined, the bytes of a whole text's tokens begin with this space. So do WordPiece's.
 
     Args:
         tokenizer: a fast tokenizer of transformers, or a `tokenizers.Tokenizer`.
@@ -76,10 +77,15 @@ def token_bytes(tokenizer: Any) -> list[bytes]:
     elif kinds & {"Metaspace", "ByteFallback"} and kinds <= {"Metaspace", "ByteFallback", "Replace", "Fuse", "Strip"}:
         for token_id, piece in pieces.items():
             table[token_id] = _sentencepiece_bytes(piece, steps)
+    elif kinds == {"WordPiece"}:
+        added, continues = tokenizer.get_added_tokens_decoder(), steps[0]["prefix"]
+        for token_id, piece in pieces.items():
+            begins = "" if token_id in added or piece.startswith(continues) else " "
+            table[token_id] = (begins + piece.removeprefix(continues)).encode()
     else:
         raise UserError(
-            f"the tokenizer's decoder is of kind {' + '.join(sorted(kinds)) or None}; expected a byte-level or a "
-            "SentencePiece tokenizer, as GPT-2 and Llama have"
+            f"the tokenizer's decoder is of kind {' + '.join(sorted(kinds)) or None}; expected a byte-level, a "
+            "SentencePiece or a WordPiece tokenizer, as GPT-2, Llama and BERT have"
         )
     return table
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from nejax.models.tokenizer_files import load_tokenizer
 from nejax.models.tokens import train_tokenizer
 from nejax.pipeline.corpus import Account, Sequences, Shard, cut_documents, make_sequences
 from nejax.pipeline.digests import Digests
@@ -86,10 +87,7 @@ def prepare_text(
             partial = file.with_suffix(".partial.npz")
             np.savez(partial, **cut.sequences._asdict())
             partial.rename(file)
-    from transformers import AutoTokenizer  # takes a second, more with PyTorch: not for a command that is refused
-
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    return TrainingText(tokenizer, *(Sequences(**np.load(file)) for file in files.values()))
+    return TrainingText(load_tokenizer(folder / "tokenizer"), *(Sequences(**np.load(file)) for file in files.values()))
 
 
 def shards_to_train_on(

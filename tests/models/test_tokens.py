@@ -138,8 +138,8 @@ def test_the_decoder_says_what_the_bytes_are(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("decoder", "name"), [(decoders.WordPiece(), "WordPiece"), (decoders.BPEDecoder(), "BPEDecoder"), (None, "None")]
+    ("decoder", "name"), [(decoders.CTC(), "CTC"), (decoders.BPEDecoder(), "BPEDecoder"), (None, "None")]
 )
 def test_other_tokenizers_are_refused(decoder: Any, name: str):
-    with pytest.raises(UserError, match=f"of kind {name}; expected a byte-level or a SentencePiece tokenizer"):
+    with pytest.raises(UserError, match=f"of kind {name}; expected a byte-level, a SentencePiece or a WordPiece tokenizer"):
         token_bytes(sentencepiece(decoder))
