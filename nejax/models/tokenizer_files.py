@@ -6,7 +6,6 @@ GPT-2's lose their pattern, Llama's gain or lose a space. So the file is read he
 and what comes of it is held against the file over a sample of text.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
 
     Raises:
         UserError: no tokenizer there, damaged files, a BOS or EOS token that is not in the vocabulary, a vocabulary of
-            a class whose way of splitting text is not known, or a version of transformers that reads the file otherwise.
+            a class whose way of splitting text is not known, a version of transformers that reads the file otherwise.
     """
     file = directory / "tokenizer.json"
     config = _json_of(directory / "tokenizer_config.json")
@@ -89,7 +88,9 @@ def _gpt2(directory: Path, config: Mapping[str, Any]) -> Tokenizer:
     """The byte-level tokenizer of a vocabulary and merges alone, which do not say how text is split."""
     vocabulary, merges = directory / "vocab.json", directory / "merges.txt"
     if not (vocabulary.is_file() and merges.is_file()):
-        raise UserError(f"no tokenizer in {directory}; expected tokenizer.json, or vocab.json and merges.txt of a GPT-2")
+        raise UserError(
+            f"no tokenizer in {directory}; expected tokenizer.json, or vocab.json and merges.txt of a GPT-2"
+        )
     kind = config.get("tokenizer_class") or _json_of(directory / "config.json").get("model_type")
     if kind not in (*_GPT2_CLASSES, "gpt2", None):
         raise UserError(

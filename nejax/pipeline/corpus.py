@@ -10,11 +10,10 @@ from transformers import PreTrainedTokenizerBase
 from nejax.errors import UserError
 from nejax.pipeline.digests import Digests
 from nejax.pipeline.documents import Corpus, Document
+from nejax.pipeline.tokenize import CHARACTERS_AT_ONCE, tokenize
 
 SHARD = 8192
 """Sequences that are cut, stored and read at a time."""
-
-_CHARACTERS_AT_ONCE = 1_000_000  # a tokenizer's working memory is some 400 bytes a character
 
 
 class Sequences(NamedTuple):
@@ -183,7 +182,7 @@ def _windows(
         wanted = batch[max(first - number, 0) :]
         number += len(batch) - len(wanted)
         texts = [text for _, text in wanted]
-        for document, tokens in zip(wanted, _tokenize(tokenizer, texts) if texts else [], strict=True):
+        for document, tokens in zip(wanted, tokenize(tokenizer, texts) if texts else [], strict=True):
             for start in range(offset if number == first else 0, max(len(tokens), 1), size):
                 yield number, document.name, start, tokens[start : start + size]
             number += 1
@@ -194,40 +193,11 @@ def _batches(documents: Iterable[Document], batch_size: int) -> Iterator[list[Do
     batch: list[Document] = []
     for document in documents:
         batch.append(document)
-        if len(batch) == batch_size or sum(len(text) for _, text in batch) >= _CHARACTERS_AT_ONCE:
+        if len(batch) == batch_size or sum(len(text) for _, text in batch) >= CHARACTERS_AT_ONCE:
             yield batch
             batch = []
     if batch:
         yield batch
-
-
-def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[np.ndarray]:
-    """Each text's tokens; texts too long for one call are tokenized in pieces."""
-    if sum(map(len, texts)) > _CHARACTERS_AT_ONCE:
-        return [np.concatenate([_tokenize(tokenizer, [piece])[0] for piece in _pieces(text)]) for text in texts]
-    encoded = tokenizer(
-        texts,
-        add_special_tokens=False,
-        split_special_tokens=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # else it warns of documents longer than the model's context
-    )
-    return [np.array(tokens, np.int32) for tokens in encoded["input_ids"]]
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Pieces short enough for one call, cut behind single line breaks, where pre-tokenizers cut anyway."""
-    start = 0
-    while len(text) - start > _CHARACTERS_AT_ONCE:
-        stop = start + _CHARACTERS_AT_ONCE
-        cut = text.rfind("\n", start, stop)
-        while cut > start and (text[cut - 1].isspace() or text[cut + 1].isspace()):
-            cut = text.rfind("\n", start, cut)
-        cut = cut + 1 if cut > start else stop
-        yield text[start:cut]
-        start = cut
-    yield text[start:]
 
 
 def _pad(windows: list[np.ndarray], places: list[tuple[int, int]], seq_len: int, bos: int) -> Sequences:

@@ -141,5 +141,7 @@ def test_the_decoder_says_what_the_bytes_are(tmp_path: Path):
     ("decoder", "name"), [(decoders.CTC(), "CTC"), (decoders.BPEDecoder(), "BPEDecoder"), (None, "None")]
 )
 def test_other_tokenizers_are_refused(decoder: Any, name: str):
-    with pytest.raises(UserError, match=f"of kind {name}; expected a byte-level, a SentencePiece or a WordPiece tokenizer"):
+    with pytest.raises(
+        UserError, match=f"of kind {name}; expected a byte-level, a SentencePiece or a WordPiece tokenizer"
+    ):
         token_bytes(sentencepiece(decoder))

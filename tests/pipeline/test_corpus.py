@@ -160,7 +160,7 @@ def test_reading_stops_with_the_last_sequence(tokenizer):
 
 
 def test_long_documents_are_batched_apart(tokenizer, monkeypatch):
-    monkeypatch.setattr(corpus_module, "_CHARACTERS_AT_ONCE", 100)
+    monkeypatch.setattr(corpus_module, "CHARACTERS_AT_ONCE", 100)
     read = []
 
     def documents():
@@ -170,27 +170,6 @@ def test_long_documents_are_batched_apart(tokenizer, monkeypatch):
 
     make_sequences(documents(), tokenizer, seq_len=400, max_sequences=2)
     assert read == [0, 1]
-
-
-def test_tokenizing_a_long_text_in_pieces_changes_nothing(tokenizer, monkeypatch):
-    rng = random.Random(1)
-    lines = [" ".join(rng.choices(["the", "cat", "sat", "  dog", "(x)", "été"], k=6)).strip() for _ in range(400)]
-    text = "".join(line + rng.choice(["\n", "\n", "\n\n", " \n", "\n  "]) for line in lines)
-    documents = [Document("short", "a cat"), Document("long", text)]
-    whole = make_sequences(documents, tokenizer, seq_len=16)
-    monkeypatch.setattr(corpus_module, "_CHARACTERS_AT_ONCE", 300)
-    assert_same(whole.sequences, make_sequences(documents, tokenizer, seq_len=16).sequences)
-    pieces = list(corpus_module._pieces(text))
-    assert "".join(pieces) == text
-    assert len(pieces) > 20
-    assert max(map(len, pieces)) <= 300
-
-
-def test_a_long_text_without_line_breaks_keeps_every_character(tokenizer, monkeypatch):
-    text = " ".join(map(str, range(500)))
-    monkeypatch.setattr(corpus_module, "_CHARACTERS_AT_ONCE", 300)
-    tokens, length, *_ = make_sequences([Document("a", text)], tokenizer, seq_len=16, min_tokens=1).sequences
-    assert tokenizer.decode([t for row, n in zip(tokens, length, strict=True) for t in row[1:n]]) == text
 
 
 def test_text_that_spells_a_special_token_stays_text(tokenizer):
