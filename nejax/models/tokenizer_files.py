@@ -129,9 +129,10 @@ def _special_tokens(directory: Path, config: Mapping[str, Any], tokenizer: Token
     extra = [str(token) for token in tokenizer.get_added_tokens_decoder().values() if token.special]
     for key in ("additional_special_tokens", "extra_special_tokens"):
         listed = named.get(key) or []
-        extra += map(_content, listed.values() if isinstance(listed, dict) else listed)
+        tokens = map(_content, listed.values() if isinstance(listed, dict) else listed)
+        extra += [token for token in tokens if token and tokenizer.token_to_id(token) is not None]
     extra = [token for token in dict.fromkeys(extra) if token not in special.values()]
-    return special | {"extra_special_tokens": [token for token in extra if tokenizer.token_to_id(token) is not None]}
+    return special | {"extra_special_tokens": extra}
 
 
 def _content(token: Any) -> str | None:
