@@ -1,12 +1,7 @@
 """The families of language models that can be read: each is one file of this folder, and one line here."""
 
-from importlib import import_module
-
 from nejax.models.family import Family
+from nejax.models.gpt2 import FAMILY as GPT2
+from nejax.models.llama import FAMILY as LLAMA
 
-_FILES = (
-    "gpt2",
-    "llama",
-)
-
-FAMILIES: tuple[Family, ...] = tuple(import_module(f"nejax.models.{file}").FAMILY for file in _FILES)
+FAMILIES: tuple[Family, ...] = (GPT2, LLAMA)
