@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,12 @@ def test_files_stay_short():
         if (n := len(file.read_text().splitlines())) > (200 if folder == "experiments" else 400)
     }
     assert not long
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest collects only one of them."""
+    names = Counter(file.name for file in (PACKAGE.parent / "tests").rglob("*.py") if file.name != "conftest.py")
+    assert not [name for name, n in names.items() if n > 1]
 
 
 def test_public_names_exist_and_are_documented():
