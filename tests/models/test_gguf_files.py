@@ -12,8 +12,10 @@ from tiny_gguf import as_stored, hugging_face_tensors, write_gguf
 from torch_llama import assert_same_tensors, model_of_transformers
 
 from nejax.errors import UserError
+from nejax.models.families import FAMILIES
 from nejax.models.gguf_files import open_gguf, smollm2_file
 from nejax.models.gguf_header import read_gguf_header
+from nejax.models.gguf_keys import HARMLESS, NEUTRAL, gguf_read_keys, refused_fields, warn_of_unknown_fields
 
 gguf = pytest.importorskip("gguf")
 
@@ -178,11 +180,16 @@ def test_linear_rotary_scaling(tmp_path: Path, fields: dict, expected: float | N
     ("fields", "part"),
     [
         ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": np.float32(4.0)}, "yarn"),
-        ({"llama.expert_count": 8}, "expert_count 8"),
-        ({"llama.attention.sliding_window": 4096}, "attention.sliding_window 4096"),
-        ({"llama.logit_scale": np.float32(0.5)}, "logit_scale 0.5"),
-        ({"llama.rope.dimension_count": 8}, "rope.dimension_count 8 (heads have 16 dimensions)"),
-        ({"llama.attention.key_length": 32}, "rope.dimension_count 16 (heads have 32 dimensions)"),
+        ({"llama.expert_count": 8}, "expert_count is 8"),
+        ({"llama.attention.sliding_window": 4096}, "attention.sliding_window is 4096"),
+        ({"llama.logit_scale": np.float32(0.5)}, "logit_scale is 0.5"),
+        ({"llama.rope.dimension_count": 8}, "rope.dimension_count is 8 (heads have 16 dimensions)"),
+        ({"llama.attention.key_length": 32}, "rope.dimension_count is 16 (heads have 32 dimensions)"),
+        ({"llama.rope.scaling.attn_factor": np.float32(1.5)}, "rope.scaling.attn_factor is 1.5, only 1 is implemented"),
+        ({"llama.attention.causal": False}, "attention.causal is False, only True"),
+        ({"llama.attention.value_length": 8}, "attention.value_length is 8 (heads have 16 dimensions)"),
+        ({"llama.tensor_data_layout": "another"}, "tensor_data_layout is 'another', only 'Meta AI original pth'"),
+        ({"llama.attention.sliding_window_pattern": [0, 1]}, "sliding_window_pattern is [0, 1], only 0"),
         ({"llama.attention.head_count": [4, 4]}, "num_attention_heads is [4, 4]"),
         ({"llama.block_count": 4_000_000_000}, "llama.block_count 4000000000"),
         ({"llama.block_count": None}, "llama.block_count None"),
@@ -193,6 +200,56 @@ def test_what_would_be_another_function_is_refused(tmp_path: Path, fields: dict,
     if "llama.attention.head_count" in fields:
         fields = fields | {"llama.rope.dimension_count": None}
     assert part in refusal(write_gguf(tmp_path / "model.gguf", fields))
+
+
+def every_key_of_the_library() -> list[str]:
+    """Of any architecture, without its name."""
+
+    def walk(keys: type) -> list[str]:
+        found = []
+        for value in vars(keys).values():
+            if isinstance(value, type):
+                found += walk(value)
+            elif isinstance(value, str) and value.startswith("{arch}.") and value.count("{") == 1:
+                found.append(value.removeprefix("{arch}."))
+        return found
+
+    return walk(gguf.Keys)
+
+
+def test_every_key_of_the_library_is_read_or_harmless_or_refused_or_named(capsys: pytest.CaptureFixture):
+    """Each at a value that no file of a plain Llama has."""
+    layout = next(family.gguf for family in FAMILIES if family.gguf)
+    read, keys = gguf_read_keys(layout), every_key_of_the_library()
+    assert len(keys) > 90
+    seen = {"read": 0, "harmless": 0, "refused": 0, "named": 0}
+    for key in keys:
+        fields = {key: 7}
+        of = "read" if key in read else "harmless" if key in HARMLESS else "refused" if key in NEUTRAL else "named"
+        problems = refused_fields(fields)
+        warn_of_unknown_fields(layout, fields, "FILE")
+        line = capsys.readouterr().err
+        assert any(f"{key} is 7, " in problem for problem in problems) == (of == "refused"), key
+        assert (f"warning: FILE has keys that nejax does not know and leaves out: llama.{key} 7;" in line) == (
+            of == "named"
+        )
+        seen[of] += 1
+    assert min(seen.values()) >= 7, seen
+
+
+def test_unknown_fields_are_named_and_the_file_is_read(tmp_path: Path, capsys: pytest.CaptureFixture):
+    file = write_gguf(tmp_path / "model.gguf", {"llama.alien": 3, "general.alien": 3, "mine.alien": 3})
+    open_gguf(file)
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1 and f"{file} has keys that nejax does not know" in warning
+    assert "llama.alien 3" in warning and "general" not in warning and "mine" not in warning
+
+
+def test_neutral_fields_are_no_options(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture):
+    fields = {f"llama.{key}": values[-1] for key, values in NEUTRAL.items() if values[-1] != -1}
+    fields |= {"llama.attention.value_length": 16, "llama.rope.scaling.type": "none"}
+    assert open_gguf(write_gguf(tmp_path / "model.gguf", fields)).settings == open_gguf(whole).settings
+    assert not capsys.readouterr().err
 
 
 def test_another_architecture_is_named(tmp_path: Path):
