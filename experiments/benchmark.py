@@ -33,6 +33,7 @@ from benchmarks.timing import machine
 from benchmarks.timing import table as table_of_race
 from nejax.errors import UserError, run_script
 from nejax.pipeline.devices import use_all_cores
+from nejax.pipeline.folders import make_folder
 
 SUBJECTS = {
     "clustering": (clustering.measure, table_of_race),
@@ -56,8 +57,7 @@ def main(argv: list[str]) -> None:
     subject = argv[1]
     if subject != "sae":  # trained on one device, whose products take all cores
         use_all_cores()
-    folder = Path(FLAGS.run)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Path(FLAGS.run))
     on = machine()
     lines = [
         f"{on['processor']}, {on['cores']} cores, {on['kind']} x {len(on['devices'])}, JAX {on['versions']['jax']}"
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
         # written after every group: nothing measured is lost
         result = {"machine": on, "repeats": FLAGS.repeats, "figures": figures}
         (folder / f"{subject}.json").write_text(json.dumps(result, indent=1))
-        (folder / f"{subject}.txt").write_text("\n".join(lines) + "\n")
+        (folder / f"{subject}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"\nWritten to {folder}/{subject}.json and .txt")
 
 

@@ -169,6 +169,7 @@ def build() -> None:
         chunk_mib=FLAGS.chunk_mib,
         checkpoint_seconds=FLAGS.checkpoint_seconds,
     )
+    run.refuse_other_sources()
     path = run.directory.path
     done = sorted(stage for stage in run.directory.manifest["stages"] if not stage.startswith("tokens-"))
     if not is_first():
@@ -190,7 +191,7 @@ def build() -> None:
             plot_neuron(neuron, path / "plots" / f"neuron-{neuron.layer:02d}-{neuron.index:05d}.png")
         run.directory.mark("plots", {})
     summary = summarize(atlas)
-    (path / "summary.txt").write_text(summary)
+    (path / "summary.txt").write_text(summary, encoding="utf-8")
     print(summary)
 
 

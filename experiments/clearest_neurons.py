@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
             f"{FLAGS.n_documents} documents that hold {FLAGS.share:.0%} of its examples; lower one of these flags"
         )
     text = "\n\n".join(map(spelled, found)) + "\n"
-    (Path(argv[1]) / "clearest.txt").write_text(text)
+    (Path(argv[1]) / "clearest.txt").write_text(text, encoding="utf-8")
     print(text)
 
 

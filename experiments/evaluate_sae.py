@@ -26,6 +26,7 @@ from nejax.models.sae_evaluation import evaluate_sae, read_by_encoder
 from nejax.models.sae_files import load_sae, site_in_model
 from nejax.models.sites import Site, hook_name, needed_input_weights
 from nejax.pipeline.activations import SiteReader, first_inputs
+from nejax.pipeline.folders import make_folder, refuse_no_folder
 from nejax.pipeline.scorecard import LEVELS, latents_of, measure_at_levels, neurons_of, splice_losses
 from nejax.pipeline.training_text import sequences_to_evaluate_on
 
@@ -93,11 +94,11 @@ def evaluate() -> Scorecard:
 
 def main(argv: list[str]) -> None:
     """Evaluate, and write what was found."""
+    refuse_no_folder(Path(FLAGS.run))
     card = evaluate()
-    folder = Path(FLAGS.run)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scorecard.json").write_text(json.dumps(card.numbers(), indent=2))
-    (folder / "scorecard.md").write_text(markdown(card))
+    folder = make_folder(Path(FLAGS.run))
+    (folder / "scorecard.json").write_text(json.dumps(card.numbers(), indent=2), encoding="utf-8")
+    (folder / "scorecard.md").write_text(markdown(card), encoding="utf-8")
     plot_scorecard(card, folder / "scorecard.png")
     print(markdown(card))
     print(f"Written to {folder}/scorecard.json, .md and .png")

@@ -27,6 +27,7 @@ from absl import flags
 from tqdm import tqdm
 
 from nejax.errors import UserError, run_script
+from nejax.pipeline.folders import make_folder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("kills", 30, "How often a run is killed.", lower_bound=1)
@@ -148,8 +149,7 @@ def main(argv: list[str]) -> None:
     build_flags = argv[1:] or SMALL
     if any(flag.lstrip("-").split("=")[0] == "run" for flag in build_flags):
         raise UserError("--run after -- would be one directory for all runs: leave it out there, and give it before --")
-    folder = Path(FLAGS.run)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Path(FLAGS.run))
     expected, directory = folder / "uninterrupted", folder / "killed"
     remove(expected)
     started = time.monotonic()

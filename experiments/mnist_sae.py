@@ -146,12 +146,12 @@ def main(argv: list[str]) -> None:
         raise UserError(f"mnist_sae.py {' '.join(argv[1:])}: expected flags alone")
     start, settings = time.perf_counter(), read_settings(argv[0])
     use_all_cores()
-    directory = RunDirectory(FLAGS.run, settings)
+    images = load_images(FLAGS.data_dir, FLAGS.dataset)
+    directory = RunDirectory(FLAGS.run, settings | {"digest of the images": images.digest()})
     run = directory.path
     if directory.is_done("results"):
         print(f"{(run / 'table.md').read_text()}\nIt was there: {run}. Remove it to begin anew")
         return
-    images = load_images(FLAGS.data_dir, FLAGS.dataset)
     print(f"{images.source}: {len(images.x):,} images to train on and {len(images.x_test):,} others", flush=True)
     rows, curves = plan(settings)
     tasks = [(recipe, seed) for seed in range(settings["seeds"]) for recipe in rows.values()]
@@ -189,7 +189,7 @@ def main(argv: list[str]) -> None:
     with stop_on_full_disk(run, "it begins anew"):
         draw_all(images, mlps[0], trained[standard, 0], trained[best, 0], run)
         plot_tradeoff(tradeoff, published, run / "tradeoff.png")
-        (run / "table.md").write_text("\n".join(lines) + "\n")
+        (run / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (run / "results.json").write_text(json.dumps(result, indent=1))
         directory.mark("results", {"seconds": result["seconds"]})
     print("\n".join([*lines, "", f"{result['seconds']:.0f} s. Written to {run}"]))

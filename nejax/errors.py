@@ -1,5 +1,6 @@
 """The one kind of error that a user can cause, and how a script ends on it."""
 
+import io
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -35,6 +36,9 @@ def run_script(main: Callable[[list[str]], None], *, what_is_left: str = "") -> 
         except KeyboardInterrupt:
             _end(f"interrupted; {what_is_left or 'the same command goes on where this one stopped'}", 130)
 
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its number
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app.run(guarded, flags_parser=parse)
 
 

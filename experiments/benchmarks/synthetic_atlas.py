@@ -71,7 +71,7 @@ class SyntheticRun(Run):
         super().__init__(directory, settings, quiet=quiet)
         self.directory = _InMemory(directory, self.directory.manifest["settings"], self._inputs_of, self._similar)
         self.dimensions, self.own_tokens = sizes, own_tokens
-        self._given = documents
+        self._given, self._are_compared = documents, True
 
     @functools.cached_property
     def loaded(self) -> Any:

@@ -35,6 +35,13 @@ class Images(NamedTuple):
     labels_test: Int[np.ndarray, " m"]
     """Their labels."""
 
+    def digest(self) -> str:
+        """32 hexadecimal digits that stand for every image and label."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (self.x, self.labels, self.x_test, self.labels_test):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
 
 def load_images(data_dir: str | None, dataset: str | None) -> Images:
     """Read MNIST from its files or any grey images from the Hub; with neither, scikit-learn's 8 x 8 digits.

@@ -10,6 +10,7 @@ from nejax.atlas.entries import Feature, beginning, counted, ending
 from nejax.atlas.neuron import Neuron
 from nejax.atlas.units import NEGATIVE
 from nejax.pipeline.choose import CONTEXT
+from nejax.pipeline.left_out import left_out, told
 
 MIN_EXAMPLES, MIN_IN_FEATURE = 20, 3
 """Only neurons with so many examples are ranked, and the most polysemantic must have two features of so many."""
@@ -19,6 +20,9 @@ N_RANKED, N_SPELLED, N_SNIPPETS = 5, 3, 3
 
 _WIDTH, _BEFORE = 100, 42
 """Columns of the terminal, and of those for the text before a peak."""
+
+_INDENT = " " * 12
+"""Before what belongs to the line above."""
 
 Table = dict[str, np.ndarray]
 
@@ -53,11 +57,13 @@ def _overview(atlas: Atlas, neurons: Table, features: Table) -> str:
     n_dead = f"{(~alive).sum():,}" if (~alive).any() else "none"
     of_sae = f", latents of {settings['sae']}" if settings.get("sae") else ""
     large, unit = int((features["n_examples"] >= MIN_IN_FEATURE).sum()), _unit(atlas)
+    corpus = left_out(stages["tokens"])
     lines = {
         "model": f"{settings['model']} ({settings['input_weights']} input weights, {settings['precision']}){of_sae}: "
         f"{counted(atlas.n_layers, 'layer')} of {_neurons_a_layer(atlas)}",
         "corpus": f"{settings['corpus']}: {counted(stages['tokens']['tokens'], 'token')} in "
-        f"{counted(atlas.n_sequences, 'sequence')} from {counted(stages['tokens']['documents_read'], 'document')}",
+        f"{counted(atlas.n_sequences, 'sequence')} from {counted(stages['tokens']['documents_read'], 'document')}"
+        + "".join(f"\n{_INDENT}{beginning(line, _WIDTH - len(_INDENT))}" for line in told(corpus)),
         "neurons": f"{_counted_as(atlas)}{n_dead} of them dead (never firing in this corpus)",
         "examples": f"{neurons['n_examples'].sum():,}, median {_median(neurons['n_examples'][alive], '.0f')} a {unit}",
         "left out": _left_out(atlas, neurons),

@@ -50,6 +50,7 @@ def write_atlas(run: Run) -> Path:
         UserError: the disk is full (what the run's stages have stored stays usable).
         DamagedStore: a store is not what was written; call again to have it made anew.
     """
+    run.refuse_other_sources()
     path = run.directory.path / FOLDER
     if run.directory.is_done(FOLDER):
         damage = _damage(run, path)

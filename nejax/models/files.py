@@ -1,12 +1,18 @@
 """What every reader of model files needs: JSON objects, fingerprints, and short lists for messages."""
 
+import functools
 import hashlib
 import json
+import stat
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from nejax.errors import UserError
+
+_TICK = 2_000_000_000
+"""Nanoseconds: file systems keep times no coarser than that, so two writes further apart have different times."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -28,9 +34,41 @@ def fingerprint_of(files: Iterable[Path]) -> str:
     """32 hexadecimal digits that stand for every bit of some files; those that are not there are left out."""
     digest = hashlib.blake2b(digest_size=16)
     for path in filter(Path.is_file, files):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
+        digest.update(bytes.fromhex(digest_of_file(path)))
     return digest.hexdigest()
+
+
+def stamp_of(path: Path) -> str | None:
+    """A file's size and times: while they are the same, so is its content.
+
+    A file no older than the steps of a file system's clock can be overwritten without a change of its times: then, and
+    of what is no regular file, they tell nothing, and the answer is None. The time of the last change of any kind is
+    among them, since a program may set back that of the last writing.
+    """
+    try:
+        status = path.stat()
+    except OSError:  # who reads it will say so
+        return None
+    newest = max(status.st_mtime_ns, status.st_ctime_ns)
+    if not stat.S_ISREG(status.st_mode) or time.time_ns() - newest < _TICK:
+        return None
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def digest_of_file(path: Path) -> str:
+    """128 hexadecimal digits that stand for every bit of a file. One that was not touched since is not read again."""
+    stamp = stamp_of(path)
+    return _digest_at(path, stamp) if stamp else _digest(path)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_at(path: Path, stamp: str) -> str:
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def listed(items: Sequence[str]) -> str:

@@ -19,6 +19,10 @@ from nejax.errors import UserError
 _TIMEOUT = 5.0  # seconds
 
 
+class NotOnHub(UserError):
+    """Neither the Hub nor its cache gives what was asked for."""
+
+
 def download(
     repo_id: str,
     revision: str | None,
@@ -44,7 +48,7 @@ def download(
         The snapshot's folder.
 
     Raises:
-        UserError: no such repository or revision, no way to reach it, or no place to write it to.
+        NotOnHub: no such repository or revision, no way to reach it, or no place to write it to.
     """
 
     def snapshot(**options: Any) -> Path:
@@ -61,7 +65,7 @@ def download(
     except (OSError, HFValidationError):
         cached = None
     if cached is None or (needed and not (cached / needed).is_file()):
-        raise UserError(_explain(failure, repo_id, revision, kind, choices, instead)) from failure
+        raise NotOnHub(_explain(failure, repo_id, revision, kind, choices, instead)) from failure
     return cached
 
 

@@ -73,15 +73,32 @@ def load_model(
         raise UserError(f"input weights cannot be {input_weights!r}; expected 'native' or 'folded'")
     path = _find(name, revision)
     if path.is_file():
-        model, tokenizer, files = load_weights(open_gguf(path), dtype=dtype), load_gguf_tokenizer(path), [path]
+        model, tokenizer = load_weights(open_gguf(path), dtype=dtype), load_gguf_tokenizer(path)
     else:
         model, tokenizer = load_weights(open_directory(path), dtype=dtype), load_tokenizer(path)
-        files = [path / "config.json", *weight_files(path), *(path / file for file in TOKENIZER_FILES)]
     _require_room(tokenizer, model.config.vocab_size, path)
     token_bytes(tokenizer)  # what cannot be decoded is refused now, not when an atlas is written
     if input_weights == "folded":
         model = model.folded()
-    return LoadedModel(model, tokenizer, name, fingerprint_of(files))
+    return LoadedModel(model, tokenizer, name, fingerprint_of(_files_at(path)))
+
+
+def model_files(name: str) -> dict[str, Path]:
+    """The files that a model is read from, those that its fingerprint is of, by their names.
+
+    Args:
+        name: as for `load_model`.
+
+    Raises:
+        UserError: no such model, or no way to reach it.
+    """
+    return {file.name: file for file in _files_at(_find(name, None))}
+
+
+def _files_at(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return [path / "config.json", *weight_files(path), *(path / file for file in TOKENIZER_FILES)]
 
 
 def _find(name: str, revision: str | None) -> Path:

@@ -101,6 +101,20 @@ def load_sae(name: str | Path, *, revision: str | None = None) -> LoadedSAE:
     )
 
 
+def sae_files(name: str) -> dict[str, Path]:
+    """The files that an SAE may be read from, by their names; not all need be there.
+
+    Args:
+        name: as for `load_sae`.
+
+    Raises:
+        UserError: no such folder, or no way to reach it.
+    """
+    folder = _find(name, None)
+    of_sparsify = {"../config.json": folder.parent / "config.json"} if (folder / _SPARSIFY).is_file() else {}
+    return {file: folder / file for file in (_CONFIG, _SAE_LENS, _SPARSIFY, _SCALER)} | of_sparsify
+
+
 def site_in_model(found: LoadedSAE, hook_name: str | None, model_name: str, config: TransformerConfig) -> Site:
     """The site that an SAE reads, in a model that it fits.
 

@@ -23,6 +23,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "vocab.json",
     "merges.txt",
+    "added_tokens.json",
 )
 """What is read of a directory, with the ids of special tokens in `config.json`."""
 

@@ -1,15 +1,14 @@
 """Documents to sequences: fixed windows of tokens, each beginning with BOS, exact duplicates dropped."""
 
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from nejax.errors import UserError
 from nejax.pipeline.digests import Digests
-from nejax.pipeline.documents import Corpus, Document
+from nejax.pipeline.documents import Corpora, Corpus, CorpusRead, Document
 from nejax.pipeline.tokenize import CHARACTERS_AT_ONCE, tokenize
 
 SHARD = 8192
@@ -41,6 +40,7 @@ class Shard(NamedTuple):
     sequences: Sequences
     documents: list[str]  # names of the documents whose first sequence is here, in the order they were read
     account: Account
+    sources: Sequence[CorpusRead] = ()  # what was read of each corpus since the shard before
 
 
 class TokenizedCorpus(NamedTuple):
@@ -73,7 +73,7 @@ def cut_documents(
     ("<|endoftext|>") is read as the plain text it is.
 
     Args:
-        documents: a `Corpus`, or any documents; read lazily, at most a batch further than needed.
+        documents: `Corpora`, a `Corpus`, or any documents; read lazily, at most a batch further than needed.
         tokenizer: of transformers, with a BOS token, or else an EOS token that takes its place.
         seq_len: tokens in a sequence, BOS included; above `min_tokens`.
         seen: the windows of all earlier shards; those of the new ones are added.
@@ -108,9 +108,11 @@ def cut_documents(
     places: list[tuple[int, int]] = []  # (document, offset) of each window
     names: list[str] = []
 
+    corpora = documents if isinstance(documents, Corpora) else Corpora(filter(_is_corpus, [documents]))
+
     def shard(place: list[int] | None) -> Shard:
-        skipped = documents.skipped if isinstance(documents, Corpus) else Counter()
-        return Shard(_pad(windows, places, seq_len, bos), names, Account(dict(counts), dict(skipped), place))
+        account = Account(dict(counts), dict(corpora.skipped), place)
+        return Shard(_pad(windows, places, seq_len, bos), names, account, corpora.news())
 
     for number, name, offset, window in _windows(documents, tokenizer, seq_len - 1, batch_size, *start):
         counts["documents_read"] = number + 1
@@ -156,6 +158,10 @@ def make_sequences(
     sequences = Sequences(*map(np.concatenate, zip(*(shard.sequences for shard in shards), strict=True)))
     names = [name for shard in shards for name in shard.documents]
     return TokenizedCorpus(sequences, names, *shards[-1].account[:2])
+
+
+def _is_corpus(documents: Iterable[Document]) -> TypeGuard[Corpus]:
+    return isinstance(documents, Corpus)
 
 
 def _bos_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -3,22 +3,39 @@
 import ast
 import hashlib
 import os
+import platform
 import sysconfig
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from nejax.errors import UserError
+from nejax.models.files import stamp_of
 
 _MIN_CHARACTERS = 200  # below this a topic or a module's documentation is too short to teach anything
 _SKIPPED_FOLDERS = {"test", "tests", "idle_test", "lib2to3", "site-packages", "dist-packages", "__pycache__"}
 
 
-def read_python_docs() -> Iterator[tuple[str, str]]:
+PYTHON = f"the documentation of Python {platform.python_version()}"
+"""What this corpus is made of."""
+
+
+def python_docs_stamp() -> str | None:
+    """While it is the same, so are the documents; None if a file is too young to tell."""
+    sources = _module_sources(Path(sysconfig.get_path("stdlib")))
+    stamps = [(name, stamp_of(path)) for name, path in sorted(sources.items())]
+    if any(stamp is None for _, stamp in stamps):
+        return None
+    return hashlib.blake2b(repr(stamps).encode(), digest_size=16).hexdigest()
+
+
+def read_python_docs(skipped: Counter[str]) -> Iterator[tuple[str, str]]:
     """Yield `(name, text)` of each topic of `help()` and of each documented module of the standard library.
 
     A topic is named `topics/NAME`. A module is named `modules/DOTTED.NAME`; its text is its docstring, then
     that of every public function, class and method, in source order. The documents come in the order of a
-    hash of their names: always the same, and mixed, so that the first ones are a fair sample of all.
+    hash of their names: always the same, and mixed, so that the first ones are a fair sample of all. Modules whose
+    source cannot be parsed are counted.
 
     Raises:
         UserError: the installation has neither topics nor the sources of its standard library.
@@ -31,7 +48,7 @@ def read_python_docs() -> Iterator[tuple[str, str]]:
             "standard library; name a text file, a folder or a dataset on the Hub instead"
         )
     for name in sorted([*topics, *sources], key=lambda name: hashlib.blake2b(name.encode()).digest()):
-        text = topics[name] if name in topics else _module_docstrings(sources[name])
+        text = topics[name] if name in topics else _module_docstrings(sources[name], skipped)
         if len(text) >= _MIN_CHARACTERS:
             yield name, text
 
@@ -57,10 +74,11 @@ def _module_sources(stdlib: Path) -> dict[str, Path]:
     return sources
 
 
-def _module_docstrings(path: Path) -> str:
+def _module_docstrings(path: Path, skipped: Counter[str]) -> str:
     try:
         module = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, OSError):  # templates and deliberately broken sources
+    except (SyntaxError, ValueError, OSError, RecursionError):  # templates and deliberately broken sources
+        skipped["module that cannot be parsed"] += 1
         return ""
     sections = [ast.get_docstring(module) or ""]
     sections += _object_docstrings(module)

@@ -6,6 +6,7 @@ They are cut while the first reader reads them, ahead of it; from then on they a
 import contextlib
 import hashlib
 import queue
+import sys
 import threading
 import time
 from bisect import bisect_right
@@ -16,6 +17,8 @@ import numpy as np
 
 from nejax.pipeline.corpus import Account, Sequences, Shard
 from nejax.pipeline.digests import Digests
+from nejax.pipeline.documents import Corpus, CorpusRead, merged, read_back, refuse_changes
+from nejax.pipeline.left_out import left_out
 from nejax.pipeline.stores import RunDirectory, pack_text, stop_on_full_disk, unpack_text
 
 STAGE = "tokens"
@@ -59,6 +62,31 @@ class SequenceShards:
     def n_tokens(self) -> int:
         """Real tokens in all shards that are there, BOS among them."""
         return _n_tokens(self._accounts[-1]) if self._accounts else 0
+
+    def texts(self) -> list[CorpusRead]:
+        """What was read of each corpus for the shards that are there; nothing if that is not known of all of them."""
+        readings = [self._reading(shard) for shard in range(len(self._accounts))]
+        return merged(readings) if all(readings) else []
+
+    def refuse_other_texts(self, corpora: Iterable[Corpus]) -> None:
+        """Compare the corpora with what was read of them for the shards that are there.
+
+        Raises:
+            UserError: a part is gone, new or not what it was; each is named.
+        """
+        if not self._accounts:
+            return
+        later = () if self.are_whole else ("pipe",)  # while it is read
+        found = refuse_changes(corpora, self.texts(), but=later)
+        stamps = [{part.name: part.stamp for part in read.parts} for read in found]
+        for shard in range(len(self._accounts)):
+            reading = self._reading(shard)
+            stamped = [
+                read._replace(parts=[part._replace(stamp=of[part.name]) for part in read.parts])
+                for read, of in zip(reading, stamps, strict=False)
+            ]
+            if stamped != reading:
+                self._directory.sources.keep(shard_name(shard), stamped)
 
     def expected_tokens(self, max_sequences: int | None) -> int | None:
         """How many real tokens there will be: exact when all shards are there, before that an estimate, or None."""
@@ -143,6 +171,8 @@ class SequenceShards:
             "seconds": round(sum(facts["seconds"] for facts in of_shards), 2),
         }
         self._directory.mark(STAGE, facts)
+        for line in left_out(facts).warnings:
+            print(line, file=sys.stderr)
 
     def _cut_and_store(self, seen: Digests) -> Iterator[Sequences]:
         """Cut the shards that are not there yet, and store each."""
@@ -155,10 +185,16 @@ class SequenceShards:
                     return
                 store = shard.sequences._asdict() | {"documents": pack_text(shard.documents)}
                 facts = {"account": shard.account._asdict(), "seconds": round(time.monotonic() - started, 2)}
-                self._directory.save(shard_name(len(self._accounts)), store, facts)
+                name = shard_name(len(self._accounts))
+                self._directory.sources.keep(name, shard.sources)
+                self._directory.save(name, store, facts)
                 self._accounts.append(shard.account)
                 yield shard.sequences
                 started = time.monotonic()
+
+    def _reading(self, shard: int) -> list[CorpusRead]:
+        """What was read of each corpus for a shard; nothing if that is not known."""
+        return read_back(self._directory.sources.kept(shard_name(shard)))
 
     def _ends(self) -> list[int]:
         """The number after the last sequence of each shard."""

@@ -1,7 +1,7 @@
 """The settings of a run, and which values of them are refused."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from nejax.errors import UserError
 from nejax.models.two_sided import EmbedBy
@@ -29,6 +29,14 @@ DECIDED_LATE = {
     "census_sequences": "census",
 }
 """Settings that one of the last stages alone reads: while it is not done they may change."""
+
+
+def refuse_undecodable(name: str, value: Any) -> None:
+    """Refuse a flag's text that is not UTF-8: neither can it be shown, nor do all libraries find such a file."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"--{name}={value!a} is not UTF-8; rename it, or name the folder that holds it") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +90,8 @@ class Settings:
         Raises:
             UserError: names the flag, its value, and what was expected.
         """
+        for field in dataclasses.fields(self):
+            refuse_undecodable(field.name, getattr(self, field.name))
         choices = {
             "input_weights": ("native", "folded"),
             "embed_by": get_args(EmbedBy),

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ from nejax.pipeline.choose import choose_examples
 from nejax.pipeline.collect import Collection, collect, from_store, peakable, to_store
 from nejax.pipeline.corpus import Account, Sequences, Shard, cut_documents
 from nejax.pipeline.digests import Digests
-from nejax.pipeline.documents import Document, open_corpus
+from nejax.pipeline.documents import Corpora, open_again, open_corpus
 from nejax.pipeline.features import CHUNK_MIB, LayerClusterer
 from nejax.pipeline.histogram import activation_histograms, sample_sequences
 from nejax.pipeline.passport import N_SEQUENCES, numerical_passport
 from nejax.pipeline.processes import first_then_all, is_first
 from nejax.pipeline.revisit import random_positions, revisit
+from nejax.pipeline.same_model import keep_model, refuse_other_model
 from nejax.pipeline.sequences import SequenceShards, ahead
 from nejax.pipeline.settings import DECIDED_LATE, Settings
 from nejax.pipeline.stores import RunDirectory, Store, stop_on_full_disk
@@ -71,6 +72,24 @@ class Run:
         self.settings, self.batch_size, self.chunk_mib, self.quiet = settings, batch_size, chunk_mib, quiet
         self.checkpoint_seconds = checkpoint_seconds
         self.directory = RunDirectory(directory, dataclasses.asdict(settings), DECIDED_LATE)
+        self._are_compared = False
+
+    def refuse_other_sources(self) -> None:
+        """Compare the corpus and the model's files with what the run's earlier stages read; every stage does, once.
+
+        Raises:
+            UserError: something is gone, new or not what it was; each is named.
+        """
+        if not self._are_compared:
+            self._are_compared = True
+            first_then_all(self._compare_sources)
+
+    def _compare_sources(self) -> None:
+        s = self.settings
+        if is_first() and self.directory.manifest["stages"]:
+            refuse_other_model(self.directory, s.model, s.sae)
+            corpora = open_again([s.corpus], text_field=s.text_field, split=s.split)
+            self._shards.refuse_other_texts(corpora)
 
     @functools.cached_property
     def loaded(self) -> LoadedModel:
@@ -87,6 +106,8 @@ class Run:
                 f"{self.directory.path} was made with another model: fingerprint {before['fingerprint']} there, "
                 f"{loaded.fingerprint} now ({s.model}); use another directory"
             )
+        if is_first():
+            keep_model(self.directory, loaded.fingerprint, s.model, s.sae)
         return loaded
 
     def _load(self, precision: str) -> LoadedModel:
@@ -100,6 +121,7 @@ class Run:
 
     def tokens(self) -> SequenceShards:
         """Documents cut into sequences, all of them, in stores `tokens-NNNN`. Of several processes, the first cuts."""
+        self.refuse_other_sources()
         if not self._shards.are_whole:
             first_then_all(self._cut_all)
         return self._shards
@@ -109,6 +131,7 @@ class Run:
 
         Sequences that are not there yet are cut while the model reads those before.
         """
+        self.refuse_other_sources()
         if jax.process_count() > 1:
             self.tokens()
         store = self.directory.stage("collect", self._collect)
@@ -118,6 +141,7 @@ class Run:
 
     def passport(self) -> dict[str, Any]:
         """How far this run's MLP inputs and activations are from float32's, layer by layer; in the manifest alone."""
+        self.refuse_other_sources()
         if not self.directory.is_done("passport"):
             self.collect()
             s, model = self.settings, self.loaded.model
@@ -143,6 +167,7 @@ class Run:
 
         The distinct inputs themselves are in one store a layer, `inputs-LL`.
         """
+        self.refuse_other_sources()
         if not self.directory.is_done("inputs"):
             self.collect()  # before the clock of this stage starts
         return self.directory.stage("inputs", self._inputs)
@@ -170,13 +195,15 @@ class Run:
         return SequenceShards(self.directory, self.settings.seq_len, self._cut)
 
     @functools.cached_property
-    def _documents(self) -> Iterable[Document]:
+    def _documents(self) -> Corpora:
         s = self.settings
-        return open_corpus(s.corpus, text_field=s.text_field, split=s.split)
+        return Corpora([open_corpus(s.corpus, text_field=s.text_field, split=s.split)])
 
     def _cut(self, after: Account | None, seen: Digests) -> Generator[Shard, None, None]:
         n, rule = self.settings.max_sequences, {"seq_len": self.settings.seq_len, "seen": seen, "after": after}
         documents, tokenizer = self._documents, self.loaded.tokenizer
+        if after:
+            documents.expect(self._shards.texts())
         with self.bar("tokens", lambda: n, "sequences") as advance:
             advance(after.counts["sequences"] if after else 0)
             yield from cut_documents(documents, tokenizer, max_sequences=n, progress=advance, **rule)

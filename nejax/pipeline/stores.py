@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -11,10 +10,8 @@ import logging
 import os
 import platform
 import sqlite3
-import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from nejax.errors import UserError
+from nejax.pipeline.folders import lock, make_folder
 from nejax.pipeline.processes import first_then_all, is_first
+from nejax.pipeline.sources import Sources
 
 FORMAT = 2
 """Version of the layout of a run directory."""
@@ -64,6 +63,7 @@ class RunDirectory:
         self._decided_late = decided_late or {}
         self._wanted: dict[str, Any] = json.loads(json.dumps(settings))  # as they will be read back: tuples are lists
         self._writing = threading.Lock()
+        self.sources = Sources(self.path)
         self.manifest: dict[str, Any] = {}
         first_then_all(self._open)
 
@@ -73,9 +73,9 @@ class RunDirectory:
             self._refuse_foreign_files()
         try:
             with stop_on_full_disk(self.path):
-                self.path.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path)
                 if is_first():
-                    self._lock = _lock(self.path)
+                    self._lock = lock(self.path)
                 if found and found["stages"]:
                     self.manifest = found
                     self._refuse_other_settings(self._wanted)
@@ -318,32 +318,6 @@ def _alone() -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
     )
-
-
-def _lock(path: Path) -> object:
-    """Hold a run directory until the result is let go of, or the process ends in whatever way."""
-    key = str(path.resolve())
-    held = _LOCKS.get(key)
-    if held is None:
-        held = _LOCKS[key] = _Lock(path)
-    return held
-
-
-class _Lock:
-    def __init__(self, path: Path):
-        descriptor = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process is working on {path}; wait for its end, stop it, or use another directory"
-            ) from error
-        except OSError as error:
-            print(f"{path} cannot be locked ({error.strerror}): start no second process on it", file=sys.stderr)
-
-
-_LOCKS: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
 
 
 @contextlib.contextmanager

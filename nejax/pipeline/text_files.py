@@ -11,35 +11,30 @@ import json
 import lzma
 import sys
 import tempfile
+import weakref
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from shutil import copyfileobj
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zstandard
 
 from nejax.errors import UserError
+from nejax.models.files import listed
+from nejax.pipeline.rows import columns_to_read, row_document, table_documents
+from nejax.pipeline.zstd_files import ZstdFile
+
+_WAS_READ: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Standard input, as soon as it is read."""
 
 _PLAIN = (".txt", ".md", ".rst")
 _COMPRESSIONS = (".gz", ".xz", ".zst")
 _SUFFIXES = tuple(kind + packed for kind in (*_PLAIN, ".jsonl", ".parquet") for packed in ("", *_COMPRESSIONS))
-NAME_FIELDS = ("name", "id")  # where a row may say what it is called
 SUFFIXES_IN_WORDS = f"{', '.join(_PLAIN)}, .jsonl or .parquet, each also with {', '.join(_COMPRESSIONS)}"
-
-
-def read_folder(root: Path, text_field: str, skipped: Counter[str]) -> Iterator[tuple[str, str]]:
-    """Every document below a folder, file after file in the order of their paths, without hidden files."""
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        name = path.relative_to(root).as_posix()
-        if name.startswith(".") or "/." in name:
-            skipped["hidden file"] += 1
-        elif not has_known_suffix(name):
-            skipped["unknown kind of file"] += 1
-        else:
-            yield from read_file(path, name, text_field, skipped)
 
 
 def has_known_suffix(name: str) -> bool:
@@ -63,8 +58,8 @@ def read_file(path: Path, name: str, text_field: str, skipped: Counter[str]) -> 
                 yield from _json_lines(file, name, text_field, skipped)
             else:
                 yield from _plain_text(file, name, skipped)
-    except (EOFError, zlib.error, lzma.LZMAError, pa.ArrowException):
-        skipped["damaged file"] += 1
+    except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, pa.ArrowException, UnicodeDecodeError):
+        skipped["damaged file"] += 1  # the last of them: the name of a column
     except OSError as error:
         if error.errno is not None:
             raise UserError(f"corpus file {str(path)!r} cannot be read: {error.strerror}") from None
@@ -72,7 +67,14 @@ def read_file(path: Path, name: str, text_field: str, skipped: Counter[str]) -> 
 
 
 def read_standard_input(text_field: str, skipped: Counter[str]) -> Iterator[tuple[str, str]]:
-    """JSON lines if the first character that is not a space is `{`; else one document of plain text."""
+    """JSON lines if the first character that is not a space is `{`; else one document of plain text.
+
+    Raises:
+        UserError: it was read before.
+    """
+    if sys.stdin in _WAS_READ:
+        raise UserError("standard input was read already, and can be read only once; give the same command again")
+    _WAS_READ.add(sys.stdin)
     lines = iter(sys.stdin.buffer)
     start = []
     for line in lines:
@@ -87,14 +89,9 @@ def read_standard_input(text_field: str, skipped: Counter[str]) -> Iterator[tupl
         yield from _plain_text(lines, "stdin", skipped)
 
 
-def row_document(row: Any, place: str, text_field: str, skipped: Counter[str]) -> Iterator[tuple[str, str]]:
-    """The document that a row of a table holds, if any, named by its `name` or `id`, else by its place."""
-    text = row.get(text_field) if isinstance(row, Mapping) else None
-    if not isinstance(text, str):
-        skipped[f"no text in field {text_field!r}"] += 1
-        return
-    names = (row.get(key) for key in NAME_FIELDS if key != text_field)
-    yield str(next((name for name in names if name not in (None, "")), place)), text
+def can_be_read() -> bool:
+    """Whether standard input holds something that was not read yet: not if it is a terminal."""
+    return sys.stdin not in _WAS_READ and not sys.stdin.isatty()
 
 
 def _open(path: Path, compression: str) -> io.BufferedIOBase:
@@ -102,8 +99,8 @@ def _open(path: Path, compression: str) -> io.BufferedIOBase:
         return gzip.open(path, "rb")
     if compression == ".xz":
         return lzma.open(path, "rb")
-    if compression == ".zst":  # by pyarrow: `zstandard` takes a file cut short for a whole one
-        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    if compression == ".zst":
+        return io.BufferedReader(ZstdFile(open(path, "rb")))
     return open(path, "rb")
 
 
@@ -117,6 +114,7 @@ def _plain_text(file: Iterable[bytes], name: str, skipped: Counter[str]) -> Iter
 
 
 def _json_lines(lines: Iterable[bytes], name: str, text_field: str, skipped: Counter[str]) -> Iterator[tuple[str, str]]:
+    key = json.dumps(text_field, ensure_ascii=False).encode(errors="replace")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -127,7 +125,23 @@ def _json_lines(lines: Iterable[bytes], name: str, text_field: str, skipped: Cou
         except (ValueError, RecursionError):
             skipped["broken JSON line"] += 1
         else:
-            yield from row_document(row, f"{name}:{number}", text_field, skipped)
+            if line.count(key) > 1 and _n_fields(line, text_field) > 1:
+                skipped[f"more than one field {text_field!r}"] += 1
+            else:
+                yield from row_document(row, f"{name}:{number}", text_field, skipped)
+
+
+def _n_fields(line: bytes, name: str) -> int:
+    """How many fields of that name an object has, of which `json.loads` takes the last."""
+    n = 0
+
+    def count(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal n
+        n = sum(key == name for key, _ in pairs)  # of the outermost object when all is read: it is made last
+        return dict(pairs)
+
+    json.loads(line.decode("utf-8-sig"), object_pairs_hook=count)
+    return n
 
 
 def _parquet(
@@ -139,10 +153,13 @@ def _parquet(
         parquet = pq.ParquetFile(unpacked if is_compressed else file)
         columns = parquet.schema_arrow.names
         if text_field not in columns:
-            skipped[f"no column {text_field!r} among {', '.join(columns)}"] += 1
+            skipped[f"no column {text_field!r} among {listed(columns)}"] += 1
             return
-        columns = [column for column in columns if column in (text_field, *NAME_FIELDS)]
-        numbers = itertools.count()
-        for batch in parquet.iter_batches(batch_size=256, columns=columns):
-            for row in batch.to_pylist():
-                yield from row_document(row, f"{name}:{next(numbers)}", text_field, skipped)
+        wanted = columns_to_read(columns, text_field)
+        if text_field not in wanted:
+            skipped[f"{columns.count(text_field)} columns {text_field!r}"] += 1
+            return
+        first = 0
+        for batch in parquet.iter_batches(batch_size=256, columns=wanted):
+            yield from table_documents(batch, first, name, text_field, skipped)
+            first += len(batch)

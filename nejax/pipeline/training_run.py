@@ -17,6 +17,7 @@ from tqdm import tqdm
 from nejax.errors import UserError
 from nejax.models.training import TrainState
 from nejax.pipeline.sequences import ahead
+from nejax.pipeline.settings import refuse_undecodable
 from nejax.pipeline.stores import stop_on_full_disk
 
 Metrics = list[dict[str, float]]
@@ -35,8 +36,15 @@ def settings_of_flags(script: str) -> dict[str, Any]:
 
     Args:
         script: the name it was started by, `argv[0]`.
+
+    Raises:
+        UserError: one is not UTF-8.
     """
-    return {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(script) if flag.name != "run"}
+    settings = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(script) if flag.name != "run"}
+    for name, value in settings.items():
+        for text in value if isinstance(value, list) else [value]:
+            refuse_undecodable(name, text)
+    return settings
 
 
 def train(

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,13 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from nejax.errors import UserError
 from nejax.models.tokenizer_files import load_tokenizer
 from nejax.models.tokens import train_tokenizer
 from nejax.pipeline.corpus import Account, Sequences, Shard, cut_documents, make_sequences
 from nejax.pipeline.digests import Digests
-from nejax.pipeline.documents import Document, open_corpus
+from nejax.pipeline.documents import Corpora, open_again, open_corpus, read_back, refuse_changes
+from nejax.pipeline.left_out import left_out, told
 from nejax.pipeline.sequences import SequenceShards
+from nejax.pipeline.sources import Sources
 from nejax.pipeline.stores import RunDirectory
+
+_TEXTS = "text"
+"""What is kept of the corpora that were read."""
 
 _PIECE = 256
 """Sequences that are cut at a time where only the first of a corpus may be wanted."""
@@ -29,7 +36,7 @@ class TrainingText(NamedTuple):
     held_out: Sequences
 
 
-def split_documents(sources: Sequence[str], fraction: float, *, held_out: bool) -> Iterator[Document]:
+def split_documents(sources: Sequence[str], fraction: float, *, held_out: bool) -> Corpora:
     """The documents of several corpora on one side of a split.
 
     A document's side depends on its own text alone: it is held out if its 64-bit digest, as a number in [0, 1), is
@@ -40,12 +47,22 @@ def split_documents(sources: Sequence[str], fraction: float, *, held_out: bool) 
         sources: names for `open_corpus`.
         fraction: of the documents to hold out.
         held_out: which side.
+
+    Raises:
+        UserError: there is no such corpus.
     """
-    for source in sources:
-        for document in open_corpus(source):
-            digest = hashlib.blake2b(document.text.encode(), digest_size=8).digest()
-            if (int.from_bytes(digest) < fraction * 2**64) == held_out:
-                yield document
+
+    def wanted(text: str) -> bool:
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        return (int.from_bytes(digest) < fraction * 2**64) == held_out
+
+    return Corpora(map(open_corpus, sources), wanted)
+
+
+def refuse_pipes(sources: Sequence[str]) -> None:
+    """Refuse standard input where texts are read more than once."""
+    if "-" in sources:
+        raise UserError("--corpus=-: standard input can be read only once, and here more is needed; name a file")
 
 
 def prepare_text(
@@ -72,21 +89,30 @@ def prepare_text(
         say: called with a line when work begins.
 
     Raises:
-        UserError: a source cannot be read, or one side has no text.
+        UserError: a source cannot be read, or is not what it was, or one side has no text.
     """
-    files = {False: folder / "train.npz", True: folder / "held_out.npz"}
+    refuse_pipes(sources)
+    files, kept = {False: folder / "train.npz", True: folder / "held_out.npz"}, Sources(folder)
     if anew or not files[True].exists():
         say(f"training a tokenizer of {vocab_size} tokens")
-        texts = (document.text for document in split_documents(sources, held_out, held_out=False))
+        documents = split_documents(sources, held_out, held_out=False)
+        texts = (document.text for document in documents)
         tokenizer = train_tokenizer(texts, vocab_size=vocab_size, n_positions=seq_len)
         tokenizer.save_pretrained(folder / "tokenizer")
+        kept.keep(_TEXTS, documents.news())
         say("tokenising")
+        n_read = []
         for side, file in files.items():
             documents = split_documents(sources, held_out, held_out=side)
             cut = make_sequences(documents, tokenizer, seq_len=seq_len, max_sequences=max_sequences)
             partial = file.with_suffix(".partial.npz")
             np.savez(partial, **cut.sequences._asdict())
             partial.rename(file)
+            n_read.append(cut.counts["documents_read"])
+        for line in told(left_out({"skipped": cut.skipped, "documents_read": sum(n_read)})):
+            say(line)
+    else:
+        kept.keep(_TEXTS, refuse_changes(open_again(sources), read_back(kept.kept(_TEXTS))))
     return TrainingText(load_tokenizer(folder / "tokenizer"), *(Sequences(**np.load(file)) for file in files.values()))
 
 
@@ -110,9 +136,13 @@ def shards_to_train_on(
 
     def cut(after: Account | None, seen: Digests) -> Generator[Shard, None, None]:
         documents = split_documents(sources, held_out, held_out=False)
+        documents.expect(shards.texts())
         return cut_documents(documents, tokenizer, seen=seen, after=after, **settings)
 
-    return SequenceShards(directory, settings["seq_len"], cut)
+    refuse_pipes(sources)
+    shards = SequenceShards(directory, settings["seq_len"], cut)
+    shards.refuse_other_texts(open_again(sources))
+    return shards
 
 
 def sequences_to_evaluate_on(
@@ -122,10 +152,15 @@ def sequences_to_evaluate_on(
 
     The arguments are those of `shards_to_train_on`.
     """
-    documents = split_documents(sources, held_out, held_out=held_out > 0)
-    with Digests() as seen:
-        for shard in cut_documents(documents, tokenizer, seen=seen, shard_size=_PIECE, **settings):
-            yield shard.sequences
+    documents, counts = split_documents(sources, held_out, held_out=held_out > 0), {}
+    try:
+        with Digests() as seen:
+            for shard in cut_documents(documents, tokenizer, seen=seen, shard_size=_PIECE, **settings):
+                counts = shard.account.counts
+                yield shard.sequences
+    finally:
+        for line in told(left_out({"skipped": documents.skipped} | counts)):
+            print(line, file=sys.stderr)
 
 
 def batch_at(sequences: Sequences, step: int, *, batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """A small byte-level tokenizer, like GPT-2's but trained on the spot; a tiny model, and all that goes on in it."""
 
+import time
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import tiny_gpt2
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from nejax.models import files
 from nejax.models.gpt2 import GPT2
 from nejax.pipeline.corpus import Sequences
 
@@ -61,3 +63,10 @@ def traces(monkeypatch) -> list[tuple[int, ...]]:
 
     monkeypatch.setattr(GPT2, "__call__", counting)
     return shapes
+
+
+@pytest.fixture
+def old_clock(monkeypatch):
+    """As if a thousand seconds had passed since every file was written: its times tell."""
+    now = time.time_ns
+    monkeypatch.setattr(files.time, "time_ns", lambda: now() + 10**12)

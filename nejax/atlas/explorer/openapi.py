@@ -122,6 +122,8 @@ def _atlas(place: _Places) -> Schema:
             "has_importance": {"type": "boolean"},
             "examples_per_feature": {"type": ["integer", "null"], "minimum": 1},
             "columns": _array(_object(column)),
+            "left_out": _array(_TEXT, "What of the corpus is not in the atlas, one reason each."),
+            "warnings": _array(_TEXT, "Where that is much."),
             "manifest": {"type": "object"},
         }
     )

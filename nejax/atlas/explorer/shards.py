@@ -17,6 +17,7 @@ from nejax.atlas.explorer.token_texts import TokenTexts
 from nejax.atlas.files import AtlasFiles
 from nejax.atlas.search import find_peaks, find_sequences
 from nejax.errors import UserError
+from nejax.pipeline.left_out import left_out
 
 VERSION = 1
 """Of the shapes; part of every shard's address."""
@@ -112,6 +113,7 @@ class Shards:
             "has_importance": self._files.meta["importance_window"] is not None,
             "examples_per_feature": examples_per_feature,
             "columns": [column._asdict() for column in self.columns],
+            **left_out(manifest["stages"].get("tokens", {}))._asdict(),
             "manifest": _finite(manifest),
         }
 

@@ -13,6 +13,7 @@ export function HowMade() {
   const rows = [
     ["Model", model(atlas, settings)],
     ["Corpus", corpus(atlas, stages?.tokens)],
+    ["Left out", lines([...atlas.warnings, ...atlas.left_out])],
     ["Examples", selection(settings)],
     ["Near-duplicates", repeats(settings, stages?.inputs)],
     [
@@ -26,7 +27,7 @@ export function HowMade() {
     ["This site", leftOut(atlas)],
   ];
   return html`<dl id="made">
-    ${rows.map(([name, value]) => value && html`<dt>${name}</dt><dd>${visibleLine(value)}</dd>`)}
+    ${rows.map(([name, value]) => value && html`<dt>${name}</dt><dd>${Array.isArray(value) ? value : visibleLine(value)}</dd>`)}
   </dl>`;
 }
 
@@ -49,12 +50,12 @@ const leftOut = ({ examples_per_feature: n }) =>
 // A name or a path may be longer than what `visible` shows of one token.
 const visibleLine = (text) => text.match(/[^]{1,100}/gu).map((part) => visible(part)).join("");
 
+const lines = (all) => all.length > 0 && all.map((line) => html`<div>${visibleLine(line)}</div>`);
+
 function corpus({ corpus, n_sequences, seq_len }, tokens) {
   const read = tokens ? `${counted(tokens.documents_read, "document")}, ` : "";
-  const skipped = Object.entries(tokens?.skipped ?? {}).map(([why, n]) => `${counted(n, "document")} skipped: ${why}`);
-  const left = tokens?.duplicate_sequences ? [`${counted(tokens.duplicate_sequences, "exact duplicate")} dropped`] : [];
   const sequences = `${counted(n_sequences, "sequence")} of up to ${counted(seq_len, "token")}`;
-  return [`${corpus}: ${read}${sequences}`, ...left, ...skipped].join("; ");
+  return `${corpus}: ${read}${sequences}`;
 }
 
 function selection({ examples, keep, selection, min_fraction }) {

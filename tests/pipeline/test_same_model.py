@@ -1,0 +1,186 @@
+"""Runs whose model or texts changed in place: refused by whatever is asked of them, finished or not."""
+
+import dataclasses
+import random
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+from tiny_gpt2 import D_MODEL, random_model
+
+from nejax.atlas.write import write_atlas
+from nejax.errors import UserError
+from nejax.models.hub import NotOnHub
+from nejax.models.sae import JumpReLUSAE
+from nejax.models.sae_files import save_sae
+from nejax.models.tokens import train_tokenizer
+from nejax.models.weights import save_weights
+from nejax.pipeline.settings import Settings
+from nejax.pipeline.stages import Run
+from nejax.pipeline.stores import RunDirectory
+
+WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> Path:
+    """A model, an SAE on it and a text."""
+    folder = tmp_path_factory.mktemp("sources")
+    tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
+    save_weights(random_model(300, 32), folder / "model", tokenizer)
+    sae = JumpReLUSAE(D_MODEL, 8, threshold=0.1, rngs=nnx.Rngs(0))
+    save_sae(folder / "sae", sae, model_name="tiny", hook_name="blocks.1.mlp.hook_in")
+    (folder / "texts.txt").write_text(" ".join(random.Random(0).choices(WORDS, k=300)))
+    return folder
+
+
+def settings_of(folder: Path, **settings) -> Settings:
+    rule = {"max_sequences": None, "seq_len": 16, "keep": 4, "examples": 4, "similar": 0}
+    return Settings(model=str(folder / "model"), corpus=str(folder / "texts.txt"), **rule | settings)
+
+
+@pytest.fixture(scope="module")
+def finished(sources, tmp_path_factory) -> Path:
+    """A run with its atlas."""
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    write_atlas(Run(path, settings_of(sources), quiet=True))
+    return path
+
+
+@pytest.fixture
+def world(sources, finished, tmp_path, monkeypatch) -> Path:
+    """A copy of the sources and of the run, both under the names that the run knows."""
+    monkeypatch.chdir(shutil.copytree(sources, tmp_path / "world"))
+    shutil.copytree(finished, tmp_path / "world" / "run")
+    run = RunDirectory("run", dataclasses.asdict(settings_of(sources)))
+    run.manifest["settings"] = dataclasses.asdict(settings_of(Path()))
+    run._write_manifest()
+    return tmp_path / "world"
+
+
+def not_there(name: str, *_, **__) -> Path:
+    raise NotOnHub(f"{name} is nowhere")
+
+
+def ask(**settings) -> Run:
+    return Run("run", settings_of(Path(), **settings), quiet=True)
+
+
+def refused(work, *words: str) -> None:
+    with pytest.raises(UserError) as error:
+        work()
+    assert "\n" not in str(error.value) and all(word in str(error.value) for word in words), str(error.value)
+
+
+def change_a_weight(file: Path) -> None:
+    """In place: neither the size nor, if set back, the time of the file differs."""
+    tensors = load_file(file)
+    name = next(name for name in tensors if "c_fc.weight" in name or "W_enc" in name)
+    tensors[name] = np.ascontiguousarray(tensors[name][::-1])
+    save_file(tensors, file)
+
+
+def test_a_finished_run_is_shown_while_its_sources_are_the_same(world, capsys):
+    assert write_atlas(ask()) == world / "run" / "atlas"
+    assert not capsys.readouterr().err
+
+
+def test_checking_takes_little_time(world, old_clock, monkeypatch):
+    """And reads no file twice, once its times tell."""
+    ask().refuse_other_sources()
+    monkeypatch.setattr("nejax.models.files._digest", lambda path: pytest.fail(f"{path} is read"))
+    monkeypatch.setattr("nejax.pipeline.documents.read_file", lambda *_: pytest.fail("the corpus is read"))
+    run, started = ask(), time.monotonic()
+    run.refuse_other_sources()
+    assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    "stage", [write_atlas, Run.tokens, Run.collect, Run.passport, Run.inputs, lambda run: list(run.features())]
+)
+def test_every_stage_refuses_weights_that_were_changed_in_place(stage, world):
+    change_a_weight(world / "model" / "model.safetensors")
+    refused(lambda: stage(ask()), "was made with another model", "model.safetensors is not what it was")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_other_files_of_a_model_count_too(file, world):
+    text = (world / "model" / file).read_text()
+    (world / "model" / file).write_text(f" {text}")
+    refused(lambda: write_atlas(ask()), f"{file} is not what it was")
+    (world / "model" / file).write_text(text)
+    (world / "model" / "added_tokens.json").write_text("{}")
+    refused(lambda: write_atlas(ask()), "added_tokens.json is new")
+
+
+def test_a_model_that_was_only_copied_is_the_same(world):
+    shutil.copytree("model", "copy")
+    shutil.rmtree("model")
+    Path("copy").rename("model")
+    write_atlas(ask())
+
+
+def test_a_model_that_is_gone_is_refused(world, monkeypatch):
+    shutil.rmtree("model")
+    monkeypatch.setattr("nejax.models.loading.download", not_there)  # as any name without a slash might be there
+    refused(lambda: write_atlas(ask()), "is nowhere")
+
+
+def test_a_model_of_the_hub_that_cannot_be_reached_is_said_not_to_be_compared(world, monkeypatch, capsys):
+    run = ask()
+    kept = run.directory.sources.kept("model")
+    run.directory.sources.keep("model", kept | {"is_local": False})
+    shutil.rmtree("model")
+    monkeypatch.setattr("nejax.models.loading.download", not_there)
+    write_atlas(run)
+    assert "note: not compared with what the run was made from: model is nowhere" in capsys.readouterr().err
+
+
+def test_texts_that_were_overwritten_are_refused(world):
+    text = Path("texts.txt").read_text()
+    Path("texts.txt").write_text(text[::-1])
+    for work in (write_atlas, Run.tokens, Run.collect):
+        refused(lambda: work(ask()), "corpus 'texts.txt' has other text", "'texts.txt' is not what it was")  # noqa: B023
+    Path("texts.txt").write_text(text)
+    write_atlas(ask())
+
+
+def test_a_finished_run_refuses_before_it_takes_on_another_stage(world):
+    Path("texts.txt").write_text("other text " * 50)
+    refused(lambda: write_atlas(ask(census=True)), "'texts.txt' is not what it was")
+
+
+def test_an_unfinished_run_does_not_go_on_with_another_model(world):
+    shutil.rmtree("run")
+    ask().tokens()
+    change_a_weight(world / "model" / "model.safetensors")
+    refused(lambda: ask().collect(), "model.safetensors is not what it was")
+
+
+def test_an_sae_that_was_changed_in_place_is_refused(world):
+    shutil.rmtree("run")
+    ask(sae="sae").tokens()
+    ask(sae="sae").tokens()
+    change_a_weight(world / "sae" / "sae_weights.safetensors")
+    refused(lambda: ask(sae="sae").tokens(), "sae/sae_weights.safetensors is not what it was")
+
+
+def test_a_directory_in_which_nothing_is_done_takes_any_sources(world):
+    shutil.rmtree("run")
+    first = ask()
+    assert first.loaded.fingerprint
+    change_a_weight(world / "model" / "model.safetensors")
+    del first
+    ask().tokens()
+    ask().tokens()
+
+
+@pytest.mark.parametrize("flag", ["model", "corpus", "sae", "text_field", "split", "padding_token"])
+def test_flags_that_are_not_utf8_are_refused(flag, tmp_path):
+    settings = dataclasses.replace(settings_of(tmp_path), **{flag: "caf\udce9"})
+    refused(lambda: Run(tmp_path / "run", settings), f"--{flag}='caf\\udce9' is not UTF-8")
+    assert not (tmp_path / "run").exists()
