@@ -1,6 +1,7 @@
 """Real text without a download: what comes with Python."""
 
 import sysconfig
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +15,7 @@ def python_installation(n_characters: int) -> list[Document]:
     files = (file for pattern in ("*.py", "[a-z]*/*.py") for file in sorted(root.glob(pattern)))
     sources = ((str(file.relative_to(root)), file.read_text(errors="replace")) for file in files)
     found, n = [], 0
-    for name, text in chain(read_python_docs(), sources):
+    for name, text in chain(read_python_docs(Counter()), sources):
         found.append(Document(name, text))
         n += len(text)
         if n >= n_characters:

@@ -11,7 +11,6 @@ from nejax.errors import UserError
 from nejax.models.hub import one_line
 from nejax.pipeline.rows import columns_to_read, table_documents
 
-_ROWS = 256  # read at a time
 _TIMEOUT = 5.0  # seconds
 
 _TROUBLE = {
@@ -53,11 +52,9 @@ def open_hub_dataset(
     tables = dataset.with_format("arrow")  # as Python objects, one text that is no UTF-8 would end the reading
 
     def read(skipped: Counter[str]) -> Iterator[tuple[str, str]]:
-        first = 0
         with hub_errors(f"corpus {source!r}", **_TROUBLE):
-            for table in tables.iter(_ROWS):
-                yield from table_documents(table, first, repository, text_field, skipped)
-                first += len(table)
+            for number, row in enumerate(tables):  # a table of one row: no file is opened before it is needed
+                yield from table_documents(row, number, repository, text_field, skipped)
 
     return read
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,7 +45,7 @@ def hub(tmp_path):
         yield hub
 
 
-def write_parquet(path: Path, table: dict[str, list]) -> None:
+def write_parquet(path: Path, table: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(table), path)
 
@@ -84,6 +85,63 @@ def test_datasets_are_streamed(hub, tmp_path):
     ]
     seldom = fetched.index("train-00001-of-00002.parquet")
     assert "test-00000-of-00001.parquet" in fetched[:seldom], "two documents need the first file only"
+
+
+SAME = """
+import json, sys
+from nejax.errors import UserError
+from nejax.pipeline.documents import open_corpus, read_back
+
+source, kept = sys.argv[1:]
+if not kept:
+    corpus = open_corpus(source)
+    list(corpus)
+    print(json.dumps([corpus.news()]))
+else:
+    print(json.dumps(open_corpus(source, eager=False).changes_since(read_back(json.loads(kept))[0])))
+"""
+
+
+@pytest.mark.slow
+def test_a_dataset_is_known_by_its_revision_and_else_by_its_rows(hub, tmp_path):
+    file = hub.root / "datasets/acme/rows/train.parquet"
+    write_parquet(file, {"text": ["one", "two"]})
+    environment = os.environ | hub.environment(tmp_path / "cache")
+
+    def run(kept: str = "") -> tuple[subprocess.CompletedProcess, Any]:
+        command = [sys.executable, "-c", SAME, "acme/rows", kept]
+        process = subprocess.run(
+            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert process.returncode == 0, process.stderr
+        hub.requests.clear()
+        return process, json.loads(process.stdout)
+
+    _, kept = run()
+    revision = kept[0][1][0][1]
+    assert len(revision) == 40
+    _, (changes, _) = run(json.dumps(kept))
+    assert changes == []
+    write_parquet(file.with_name("README.parquet"), {"text": ["no"]})
+    file.with_name("README.parquet").rename(file.with_name("LICENSE"))
+    _, (changes, now) = run(json.dumps(kept))
+    assert changes == [] and now[1][0][1] != revision, "another revision with the same rows"
+    write_parquet(file, {"text": ["one", "three"]})
+    _, (changes, _) = run(json.dumps(kept))
+    assert len(changes) == 1 and changes[0].startswith("'acme/rows' is not what it was")
+    environment |= {"HF_HUB_OFFLINE": "1"}
+    process, (changes, _) = run(json.dumps(kept))
+    assert changes == [] and "note: not compared with what the run was made from" in process.stderr
+
+
+@pytest.mark.slow
+def test_rows_that_are_not_utf8_are_counted(hub, tmp_path):
+    """`a`, one byte that is no text, `c`."""
+    offsets, values = pa.array([0, 1, 2, 3], pa.int32()).buffers()[1], pa.py_buffer(b"a\xffc")
+    column = pa.Array.from_buffers(pa.string(), 3, [None, offsets, values])
+    write_parquet(hub.root / "datasets/acme/bytes/train.parquet", {"text": column})
+    (result,) = read_corpora(hub.environment(tmp_path / "cache"), {"source": "acme/bytes"})
+    assert result == {"documents": [["acme/bytes:0", "a"], ["acme/bytes:2", "c"]], "skipped": {"undecodable": 1}}
 
 
 @pytest.mark.slow
