@@ -1,5 +1,6 @@
 """Labelled images, from IDX files, from the Hub or from scikit-learn, as an MLP reads them."""
 
+import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -118,10 +118,10 @@ class Corpus:
         return [Part(self.name, self.read)]
 
     def news(self) -> CorpusRead:
-        """What the latest iteration has read since it was last asked, the part it is at included."""
-        parts = self._finished[self._n_told :]
+        """What the latest iteration has read since it was last asked, with the part that it is at, or ended with."""
+        parts = [*self._finished[self._n_told :], *([self._open.so_far()] if self._open else [])]
         self._n_told = len(self._finished)
-        return CorpusRead(self.name, [*parts, *([self._open.so_far()] if self._open else [])], self._ended)
+        return CorpusRead(self.name, parts or self._finished[-1:], self._ended)
 
     def changes_since(self, before: CorpusRead, *, but: Collection[Kind] = ()) -> tuple[list[str], CorpusRead]:
         """What is not as an earlier reading found it. Only parts whose stamps do not tell are read.

@@ -116,13 +116,13 @@ def test_cutting_goes_on_after_any_shard(shard_size, n_done, limit, documents, t
         texts.extend(batch)
         return tokenize(tokenizer, batch)
 
-    tokenize = corpus_module._tokenize
+    tokenize = corpus_module.tokenize
     with Digests() as seen:
         for shard in shards[:n_done]:
             for row, length in zip(*shard.sequences[:2], strict=True):
                 seen.add(row[1:length])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(corpus_module, "_tokenize", watched)
+            patch.setattr(corpus_module, "tokenize", watched)
             rest = list(cut_documents(corpus_of(documents), tokenizer, **rule, seen=seen, after=after))
     for a, b in zip(rest, shards[n_done:], strict=True):
         assert_same(a.sequences, b.sequences)
