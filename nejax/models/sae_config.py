@@ -3,12 +3,15 @@
 import json
 import math
 import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, get_args
 
 from nejax.errors import UserError
+from nejax.models.config_keys import warn
 from nejax.models.files import read_json
 from nejax.models.sae import ARCHITECTURES, SAE, Normalization
+from nejax.models.sae_keys import MODEL_HARMLESS, ONE_VALUE_ONLY, SAE_LENS_HARMLESS, SPARSIFY_HARMLESS, why_not_read
 
 _SAE_LENS_VERSION = "6.20.0"
 """SAELens takes a configuration for one of its own version 6 by this, and leaves its fields alone."""
@@ -23,7 +26,6 @@ _CENTRED_REPOSITORIES = (
 _MODEL_NAMES = {"gpt2-small": "gpt2"}
 """Names of TransformerLens that the Hub does not have."""
 
-_ELSEWHERE = "save it with save_inference_model of SAELens, which makes batchtopk and matryoshka ones jumprelu"
 _REQUIRED = object()
 
 
@@ -59,22 +61,31 @@ def read_sae_lens(folder: Path, name: str = "") -> SAEConfig:
         folder: with `cfg.json`, and, of a training's checkpoint, `activation_scaler.json`.
         name: by which a user asked for it: of some repositories more is known than they say.
 
+    Fields that are not known are named on standard error, see `nejax.models.sae_keys`.
+
     Raises:
-        UserError: a field that is missing or has an impossible value, or something that is not implemented.
+        UserError: a field that is missing or has an impossible value, fields that contradict each other, or something
+            that is not implemented.
     """
     settings = _Settings(folder / "cfg.json")
     about = settings.part("metadata")  # version 6 keeps there what is not about the SAE itself
     architecture = settings.get("architecture", str, "standard")
-    activation = settings.get("activation_fn", str, None) or settings.get("activation_fn_str", str, "relu")
+    activation = _agreed([(settings, "activation_fn"), (settings, "activation_fn_str")]) or "relu"
     arguments: dict[str, Any] = {"apply_b_dec_to_input": settings.get("apply_b_dec_to_input", bool, True)}
+    if architecture not in ARCHITECTURES:
+        settings.refuse("architecture", architecture, ", ".join(ARCHITECTURES), why_not_read(architecture))
+    options = settings.part("activation_fn_kwargs")
     if architecture == "standard" and activation == "topk":
         architecture = "topk"
-    elif activation not in ("relu", "topk"):
-        settings.refuse("activation_fn", activation, "relu or topk")
-    if architecture not in ARCHITECTURES:
-        settings.refuse("architecture", architecture, ", ".join(ARCHITECTURES), _ELSEWHERE)
+    elif activation != "relu" and (architecture, activation) != ("topk", "topk"):
+        expected = "relu or topk" if architecture in ("standard", "topk") else f"relu in a {architecture} SAE"
+        settings.refuse("activation_fn", activation, expected)
     if architecture == "topk":
-        arguments["k"] = settings.part("activation_fn_kwargs").count("k", None) or settings.count("k")
+        arguments["k"] = options.count("k", None) or settings.count("k")
+        if settings.count("k", arguments["k"]) != arguments["k"]:
+            settings.refuse("k", settings.count("k"), f"activation_fn_kwargs.k, which is {arguments['k']}")
+        for field, value in options.unknown({"k"}).items():
+            options.refuse(field, value, "none")
         arguments["rescale_acts_by_decoder_norm"] = settings.get("rescale_acts_by_decoder_norm", bool, False)
 
     normalize = settings.get("normalize_activations", (str, bool), "none")
@@ -87,25 +98,29 @@ def read_sae_lens(folder: Path, name: str = "") -> SAEConfig:
         settings.refuse("normalize_activations", normalize, expected)
     arguments["normalize"] = normalize
 
-    hook = about.get("hook_name", str, None) or settings.get("hook_name", str, None)
-    hook = hook or settings.get("hook_point", str, None)
-    for field in ("hook_head_index", "hook_point_head_index", "hook_name_out"):
+    hook = _agreed([(about, "hook_name"), (settings, "hook_name"), (settings, "hook_point")])
+    for field in ONE_VALUE_ONLY:
         if (value := about.get(field, object, settings.get(field, object, None))) is not None:
             settings.refuse(field, value, "none: heads and transcoders cannot be read")
     reshape = settings.get("reshape_activations", str, "none")
     if reshape != "none" or (hook or "").endswith("hook_z"):
         settings.refuse("reshape_activations", reshape, "none, and a hook outside attention", found=f"of {hook}")
 
-    model_name = about.get("model_name", str, settings.get("model_name", str, None))
+    model_name = _agreed([(about, "model_name"), (settings, "model_name")])
     d_in, d_sae = settings.count("d_in"), settings.count("d_sae")
     config = SAEConfig(architecture, d_in, d_sae, arguments, scale)
-    return _checked(settings, config)._replace(
+    config = _checked(settings, config)._replace(
         model_name=_MODEL_NAMES.get(model_name, model_name),
         hook_name=hook,
-        centred=_is_centred(settings, about, name),
+        centred=_is_centred(settings, about, name, hook),
         context_size=about.count("context_size", settings.count("context_size", None)),
         prepend_bos=about.get("prepend_bos", bool, settings.get("prepend_bos", bool, True)),
     )
+    unknown = settings.unknown(SAE_LENS_HARMLESS) | about.unknown(SAE_LENS_HARMLESS) | options.unknown({"k"})
+    for part in (settings, about):
+        unknown |= part.part("model_from_pretrained_kwargs").unknown({*MODEL_HARMLESS, "center_writing_weights"})
+    warn(unknown, (), folder / "cfg.json")
+    return config
 
 
 def read_sparsify(folder: Path) -> SAEConfig:
@@ -126,6 +141,7 @@ def read_sparsify(folder: Path) -> SAEConfig:
     d_sae = settings.get("num_latents", int, 0) or d_in * settings.count("expansion_factor")
     config = _checked(settings, SAEConfig("topk", d_in, d_sae, {"k": settings.count("k")}))
 
+    warn(settings.unknown(SPARSIFY_HARMLESS), (), folder / "cfg.json")
     # A run is a folder of hookpoints beside a config.json; with several seeds, each hookpoint has one folder for each.
     folder = folder.resolve()
     folder = folder.parent if re.fullmatch(r"seed\d+", folder.name) else folder
@@ -163,11 +179,20 @@ class _Settings:
         if values is None and not path.is_file():
             raise UserError(f"no {path.name} in {path.parent}; expected the folder of an SAE of SAELens or sparsify")
         self._values = read_json(path) if values is None else values
+        self._read: set[str] = set()
 
     def __contains__(self, field: str) -> bool:
         return self._values.get(field) is not None
 
+    def unknown(self, harmless: Collection[str]) -> dict[str, Any]:
+        """The fields that have a value, were not read, and are not on the list."""
+        known = {*self._read, *harmless}
+        return {
+            self._prefix + field: self._values[field] for field in self._values if field in self and field not in known
+        }
+
     def get(self, field: str, kind: Any, default: Any = _REQUIRED) -> Any:
+        self._read.add(field)
         value = self._values.get(field)
         if value is None:
             if default is _REQUIRED:
@@ -199,10 +224,21 @@ def _checked(settings: _Settings, config: SAEConfig) -> SAEConfig:
     return config
 
 
-def _is_centred(settings: _Settings, about: _Settings, name: str) -> bool:
+def _agreed(places: Sequence[tuple[_Settings, str]]) -> Any:
+    """A text that may stand in several places; where it does, they have to agree. None: in no place."""
+    found = [(part, field, text) for part, field in places if (text := part.get(field, str, None))]
+    for part, field, text in found[1:]:
+        if text != found[0][2]:
+            part.refuse(field, text, f"{json.dumps(found[0][2])}, as {found[0][1]} has it")
+    return found[0][2] if found else None
+
+
+def _is_centred(settings: _Settings, about: _Settings, name: str, hook: str | None) -> bool:
     for place in (about, settings):
         if "model_from_pretrained_kwargs" in place:
             kwargs = place.part("model_from_pretrained_kwargs")
+            if kwargs.get("fold_ln", bool, False) and (hook or "").endswith("mlp.hook_in"):
+                kwargs.refuse("fold_ln", True, f"false, or a hook that it leaves alone, not {hook}")
             if "center_writing_weights" in kwargs:
                 return kwargs.get("center_writing_weights", bool)
     # Versions that wrote `hook_point` loaded models in TransformerLens' own way, which centres.

@@ -186,6 +186,31 @@ def test_a_transcoders_tensor_is_refused(tmp_path: Path):
     ("settings", "message"),
     [
         ({"architecture": "batchtopk"}, 'architecture "batchtopk"; expected standard, topk, jumprelu, gated (save it'),
+        ({"architecture": "matryoshka_batchtopk"}, "(save it with save_inference_model of SAELens, which"),
+        ({"architecture": "temporal"}, "gated (its latents depend on other tokens, which is not supported)"),
+        ({"architecture": "matching_pursuit"}, "(it chooses its latents one after the other, which is not"),
+        ({"architecture": "jumprelu_skip_transcoder"}, "(transcoders map one value of a model to another, which is"),
+        ({"architecture": "alien"}, 'architecture "alien"; expected standard, topk, jumprelu, gated'),
+        ({"architecture": "jumprelu", "activation_fn": "topk"}, '"topk"; expected relu in a jumprelu SAE'),
+        (
+            {"activation_fn": "relu", "activation_fn_str": "topk"},
+            'activation_fn_str "topk"; expected "relu", as activa',
+        ),
+        ({"hook_point": "blocks.1.hook_resid_pre"}, f'expected "{HOOK}", as hook_name has it'),
+        ({"model_name": "pythia"}, 'model_name "pythia"; expected "gpt2-small", as model_name has it'),
+        ({"d_out": D_IN}, "d_out 12; expected none: heads and transcoders"),
+        (
+            {"activation_fn": "topk", "k": 3, "activation_fn_kwargs": {"k": 4}},
+            "k 3; expected activation_fn_kwargs.k, which is 4",
+        ),
+        (
+            {"activation_fn": "topk", "activation_fn_kwargs": {"k": 4, "postact_fn": "tanh"}},
+            'activation_fn_kwargs.postact_fn "tanh"; expected none',
+        ),
+        (
+            {"metadata": {"hook_name": "blocks.2.mlp.hook_in", "model_from_pretrained_kwargs": {"fold_ln": True}}},
+            "fold_ln true; expected false, or a hook that it leaves alone, not blocks.2.mlp.hook_in",
+        ),
         ({"architecture": 3}, "architecture 3; expected str"),
         ({"architecture": "topk"}, "has no k; get the file again, or add it"),
         ({"architecture": "topk", "k": 41}, "k 41; expected at most 40"),
@@ -213,6 +238,21 @@ def test_a_transcoders_tensor_is_refused(tmp_path: Path):
 def test_configurations_that_cannot_be_read(settings: dict, message: str, tmp_path: Path):
     line = refusal(write_sae(tmp_path, settings))
     assert message in line and line.startswith(str(tmp_path / "cfg.json"))
+
+
+def test_fields_that_are_not_known_are_named(tmp_path: Path, capsys: pytest.CaptureFixture):
+    about = {"hook_name": HOOK, "model_from_pretrained_kwargs": {"checkpoint_index": 3, "fold_ln": False}, "alien": "a"}
+    folder = write_sae(tmp_path / "sae", {"k": 5, "alien": 1, "seed": 42, "hook_eval": None, "metadata": about})
+    load_sae(folder)
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1 and f"{folder / 'cfg.json'} has keys that nejax does not know" in warning
+    for part in ("k 5", "alien 1", "metadata.alien 'a'", "model_from_pretrained_kwargs.checkpoint_index 3"):
+        assert part in warning
+    assert "seed" not in warning and "fold_ln" not in warning
+    load_sae(write_sparsify(tmp_path / "h.3.mlp", {"rotated": True}))
+    assert "rotated True" in capsys.readouterr().err
+    load_sae(write_sparsify(tmp_path / "h.3.mlp"))
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from flax import nnx
 
 from nejax.models.sae import ARCHITECTURES, SAE
 from nejax.models.sae_files import load_sae, save_sae
+from nejax.models.sae_keys import ONE_VALUE_ONLY, SAE_LENS_HARMLESS, why_not_read
 from nejax.models.sites import Site
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ def assert_same(ours: SAE, other: Any) -> None:
 
 
 @pytest.mark.parametrize(("architecture", "own", "options"), EVERY)
-def test_an_sae_of_sae_lens_and_back(architecture: str, own: dict, options: dict, tmp_path: Path):
+def test_an_sae_of_sae_lens_and_back(
+    architecture: str, own: dict, options: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+):
     other = theirs(architecture, **own, **options)
     about = {"hook_name": "blocks.3.hook_resid_pre", "model_name": "gpt2-medium", "context_size": 64}
     for name, value in about.items():
@@ -93,7 +96,9 @@ def test_an_sae_of_sae_lens_and_back(architecture: str, own: dict, options: dict
     other.cfg.metadata.prepend_bos = False
     other.cfg.metadata.model_from_pretrained_kwargs = {"center_writing_weights": True}
     other.save_model(tmp_path / "theirs")
+    capsys.readouterr()
     loaded = load_sae(tmp_path / "theirs")
+    assert "warning: " not in capsys.readouterr().err
     assert type(loaded.sae) is ARCHITECTURES[architecture]
     assert (loaded.site, loaded.model_name, loaded.centred) == (Site(3, "resid_pre"), "gpt2-medium", True)
     assert (loaded.context_size, loaded.prepend_bos, loaded.scale_by_mean_norm) == (64, False, False)
@@ -120,6 +125,26 @@ def test_the_fields_that_sae_lens_writes_are_all_there(tmp_path: Path):
         ours, other = (json.loads((tmp_path / of / "cfg.json").read_text()) for of in ("ours", "theirs"))
         assert ours.keys() == other.keys()
         assert {name: type(value) for name, value in ours.items()} == {n: type(value) for n, value in other.items()}
+
+
+def test_every_field_of_sae_lens_is_known():
+    """Of what it writes of an SAE, of its training, and of its runs; and no other architecture of it is read."""
+    import dataclasses
+
+    from sae_lens.loading.pretrained_sae_loaders import LLM_METADATA_KEYS
+    from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
+
+    configs = [
+        registry[name][1] for registry in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY) for name in ARCHITECTURES
+    ]
+    configs += [sae_lens.LanguageModelSAERunnerConfig, sae_lens.LoggingConfig]
+    fields = {field.name for config in configs for field in dataclasses.fields(config)} | LLM_METADATA_KEYS
+    read = {"d_in", "d_sae", "apply_b_dec_to_input", "normalize_activations", "reshape_activations", "metadata", "k"}
+    read |= {"rescale_acts_by_decoder_norm", "model_name", "hook_name", "context_size", "prepend_bos"}
+    read |= {"model_from_pretrained_kwargs"}
+    assert len(fields) > 80 and fields == (fields & SAE_LENS_HARMLESS) | read | (fields & {*ONE_VALUE_ONLY})
+    for architecture in SAE_CLASS_REGISTRY.keys() | SAE_TRAINING_CLASS_REGISTRY.keys():
+        assert architecture in ARCHITECTURES or why_not_read(architecture), architecture
 
 
 @pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk"])
