@@ -13,7 +13,7 @@ from nejax.models.config_keys import refused_values, shortened
 ROTARY_KEYS = ("rope_scaling", "rope_parameters", "rope_theta", "original_max_position_embeddings")
 """The keys of `config.json` that `read_rotary` reads."""
 
-_KINDS: Mapping[str, Mapping[str, str]] = {
+KINDS: Mapping[str, Mapping[str, str]] = {
     "default": {},
     "linear": {"factor": "factor"},
     "llama3": {
@@ -119,7 +119,7 @@ def rotary_settings(rotary: Rotary) -> dict[str, Any]:
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": rotary.base}
     if scaling := rotary.scaling:
         kind = "linear" if math.isinf(scaling.low_freq_factor) else "llama3"
-        rope |= {"rope_type": kind} | {key: getattr(scaling, field) for field, key in _KINDS[kind].items()}
+        rope |= {"rope_type": kind} | {key: getattr(scaling, field) for field, key in KINDS[kind].items()}
     return {"rope_parameters": rope}
 
 
@@ -133,12 +133,12 @@ def _read_place(
     elif settings.get("rope_theta", base) != base:
         problems.append(f"rope_theta is {settings['rope_theta']!r}, and {base!r} in {place}")
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in tuple(_KINDS):
-        kinds = ", ".join(map(repr, _KINDS))
+    if kind not in tuple(KINDS):
+        kinds = ", ".join(map(repr, KINDS))
         return Rotary(default_base, None), [*problems, f"rope_type is {kind!r}, only {kinds} are implemented ({place})"]
     if rope.get("type", kind) != kind:
         problems.append(f"{place} have rope_type {kind!r} and type {rope['type']!r}")
-    keys = _KINDS[kind]
+    keys = KINDS[kind]
     others = {key: value for key, value in rope.items() if key not in (*_READ, *keys.values())}
     problems += [f"{place}.{problem}" for problem in refused_values(_NEUTRAL, others)]
     problems += [
