@@ -254,9 +254,8 @@ class Atlas:
             Feature(
                 index=row["feature"],
                 n_examples=row["n_examples"],
-                cohesion=math.nan if row["cohesion"] is None else row["cohesion"],
                 max_activation=row["max_activation"],
-                **{name: math.nan if row[name] is None else row[name] for name in _OF_CENSUS},
+                **{name: math.nan if row[name] is None else row[name] for name in _MAY_BE_EMPTY},
                 peak_tokens=_pairs(json.loads(row["peak_tokens"])),
                 direction=_unit(self._files.arrays["directions"][row["id"]]),
                 examples=[example for example in neuron.examples if example.feature == row["feature"]],
@@ -300,8 +299,8 @@ class Atlas:
         return Linkage(jnp.asarray(merges), jnp.int32(neuron.n_merges), jnp.asarray(mask))
 
 
-_OF_CENSUS = ("frequency", "coverage", "min_similarity")
-"""Columns of the table of features that are empty without a census."""
+_MAY_BE_EMPTY = ("cohesion", "frequency", "coverage", "min_similarity")
+"""Columns of the table of features: of one example, without a census, in atlases of before it was always stored."""
 
 
 def _in_range(what: str, value: int, n: int) -> int:

@@ -164,7 +164,7 @@ class Feature:
     coverage: float
     """Share of the neuron's positive activation in the census that is at these tokens; NaN without a census."""
     min_similarity: float
-    """Cosine with `direction` from which on an input is this feature's, see `nejax.assign`; NaN without a census."""
+    """Cosine with `direction` from which on an input is this feature's, see `nejax.assign`."""
     peak_tokens: list[tuple[str, int]]
     """The most frequent texts of its peaks and how many examples have them, at most 5."""
     direction: np.ndarray

@@ -71,7 +71,7 @@ SCHEMA = (
       max_activation REAL NOT NULL,    -- of its strongest example
       frequency REAL,                  -- share of the census's tokens that excite it, NULL without a census
       coverage REAL,                   -- share of the neuron's activation there, likewise
-      min_similarity REAL,             -- cosine with its direction from which on an input counts, likewise
+      min_similarity REAL,             -- cosine with its direction from which on an input counts; NULL: never
       peak_tokens TEXT NOT NULL        -- JSON [[text, count], ...]: the most frequent peak tokens, at most 5
     )""",
     """CREATE TABLE examples (

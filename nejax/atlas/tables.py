@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from nejax.neuron.moments import shape_of
-from nejax.neuron.polysemanticity import Polysemanticity
 from nejax.pipeline.collect import Collection
+from nejax.pipeline.features import DISTANCES
 from nejax.pipeline.stores import Store
 
 N_PEAK_TOKENS = 5
@@ -17,8 +17,6 @@ N_PEAK_TOKENS = 5
 
 Columns = dict[str, np.ndarray]
 """A part of a table: one array a column, in the words of `nejax.atlas.schema.SCHEMA`."""
-
-_DISTANCES = [name for name in Polysemanticity._fields if name.endswith("distance")]
 
 
 class LayerTables(NamedTuple):
@@ -38,6 +36,7 @@ def layer_tables(
     texts: Sequence[str],
     first_feature: int,
     first_example: int,
+    min_similarity: np.ndarray,
     census: Store | None,
 ) -> LayerTables:
     """A layer's rows.
@@ -51,6 +50,7 @@ def layer_tables(
         texts: by number.
         first_feature: id of the layer's first feature.
         first_example: id of the layer's first example.
+        min_similarity: [n_features of the layer] least similarity to each feature's direction.
         census: the store of the census, if there was one.
     """
     there = chosen["sequence"][layer] >= 0
@@ -65,7 +65,7 @@ def layer_tables(
         "repeats_left_out": chosen["repeats_left_out"][layer],
         **_activity(layer, collection),
         "lowest_activation": chosen["lowest_activation"][layer],
-        **{name: found[name] for name in (*_DISTANCES, "silhouette", "coordinates_share", "height", "n_merges")},
+        **{name: found[name] for name in (*DISTANCES, "silhouette", "coordinates_share", "height", "n_merges")},
         "corpus_mean_distance": none if census is None else census["corpus_mean_distance"][layer],
         "coverage": none if census is None else census["neuron_coverage"][layer],
         "first_example": first_example + np.cumsum(n_examples) - n_examples,
@@ -81,12 +81,13 @@ def layer_tables(
         "cohesion": found["cohesion"][there],
     }
     features = _features(found, neurons, examples, peaks, texts, first_feature)
-    return LayerTables(neurons, features | _of_census(census, features["id"]), examples)
+    features |= {"min_similarity": min_similarity} | _of_census(census, features["id"])
+    return LayerTables(neurons, features, examples)
 
 
 def _of_census(census: Store | None, ids: np.ndarray) -> Columns:
     """What a census says of features."""
-    names = ("frequency", "coverage", "min_similarity")
+    names = ("frequency", "coverage")
     return {name: np.full(len(ids), np.nan) if census is None else census[name][ids] for name in names}
 
 

@@ -136,7 +136,8 @@ def _write_layers(
     for layer, found in enumerate(run.features()):
         there = chosen["sequence"][layer] >= 0
         peaks = peaks_of_all[layer][there]
-        tables = layer_tables(layer, found, chosen, collection, peaks, texts.texts, n_features, n_examples, census)
+        first, least = (n_features, n_examples), run.least_similarities(layer, found)
+        tables = layer_tables(layer, found, chosen, collection, peaks, texts.texts, *first, least, census)
         for name, columns in tables._asdict().items():
             _insert(database, name, columns)
         rows = peak_rows(tables.examples["feature_id"], peaks, texts.texts)

@@ -26,7 +26,7 @@ from nejax.pipeline.checkpoints import Checkpoints
 from nejax.pipeline.collect import CHECK_EVERY, Pieces, batches, peakable, refuse_non_finite
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
-from nejax.pipeline.minimums import Checker, Reproduced, heights, layer_minimums
+from nejax.pipeline.minimums import Checker, Reproduced
 from nejax.pipeline.processes import is_first
 from nejax.pipeline.sequences import ahead
 from nejax.pipeline.stages import Run, products_of, store_of_layer
@@ -132,10 +132,7 @@ def _least_similarities(run: Run) -> tuple[np.ndarray, np.ndarray, list[np.ndarr
     labels = []
     for layer, found in enumerate(run.features()):
         n_features = (found["central"] >= 0).sum(axis=1)
-        height = found["height"]
-        if not run.settings.how_to_cluster().has_height:
-            height = fetch(heights(*place((shared["reference"][layer], run.input_weights[layer]))))
-        minimums.append(layer_minimums(found["label"], found["cohesion"], height, n_features))
+        minimums.append(run.least_similarities(layer, found))
         numbers.append(n_features)
         directions.append(found["directions"][: n_features.sum()])
         labels.append(found["label"])

@@ -27,6 +27,10 @@ CHUNK_MIB = 256
 """Memory for one chunk of neurons, unless another bound is set."""
 
 
+DISTANCES = tuple(name for name in Polysemanticity._fields if name.endswith("distance"))
+"""The measures that are distances."""
+
+
 class Clustered(NamedTuple):
     """One neuron split into features. Under `vmap` or `lax.map`, a leading axis runs over neurons."""
 
@@ -107,16 +111,23 @@ def cluster_neuron(
     linkage = average_linkage(distances, mask)
     label = largest_first(clustering.labels(distances, linkage, mask, height, key))
     coordinates, share = principal_coordinates(distances, mask)
+
+    def defined(values: Array) -> Array:
+        """Without weights embeddings have no direction: their distances are 1 by convention, and measure nothing."""
+        return jnp.where(jnp.any(w != 0), values, jnp.nan)
+
+    measures = polysemanticity(distances, label)
+    measures = measures._replace(**{name: defined(getattr(measures, name)) for name in DISTANCES})
     return Clustered(
         linkage=linkage,
         height=height,
         label=label,
-        cohesion=cohesion(distances, label),
+        cohesion=defined(cohesion(distances, label)),
         central=central_examples(distances, label),
-        measures=polysemanticity(distances, label),
-        silhouette=silhouette(distances, label).mean,
+        measures=measures,
+        silhouette=defined(silhouette(distances, label).mean),
         coordinates=coordinates,
-        coordinates_share=share,
+        coordinates_share=defined(share),
         directions=feature_directions(x, w, label),
     )
 

@@ -19,6 +19,7 @@ from nejax.neuron.clusters import feature_similarity
 from nejax.neuron.one_kernel import on_cpu
 from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
 from nejax.pipeline.features import HEIGHT_QUANTILE, calibrated_height
+from nejax.pipeline.stores import Store
 
 _SIDE_BY_SIDE = 128
 """Neurons at a time, except on CPU."""
@@ -122,20 +123,17 @@ def _check(
     return lax.map(check, neurons, batch_size=None if on_cpu() else _SIDE_BY_SIDE)
 
 
-def layer_minimums(
-    label: np.ndarray, cohesion: np.ndarray, height: np.ndarray, n_features: np.ndarray
-) -> Float[np.ndarray, " n_features"]:
+def layer_minimums(found: Store, height: np.ndarray) -> Float[np.ndarray, " n_features"]:
     """The least similarity of every feature of a layer.
 
     Args:
-        label: [n_neurons, n_examples] int32, the feature of each example; -1 where empty.
-        cohesion: [n_neurons, n_examples] mean similarity to the others of its feature; NaN where there are none.
-        height: [n_neurons] where each dendrogram is cut, see `heights`.
-        n_features: [n_neurons] int, of each.
+        found: the layer's store of the features stage.
+        height: [n_neurons] where each dendrogram is cut; where it is not, the calibrated one, see `heights`.
 
     Returns:
         [features of the layer] float32, neuron by neuron.
     """
+    label, cohesion, n_features = found["label"], found["cohesion"], (found["central"] >= 0).sum(axis=1)
     first = n_features.cumsum() - n_features
     neuron, example = np.nonzero(label >= 0)
     feature = first[neuron] + label[neuron, example]

@@ -24,10 +24,12 @@ from nejax.models.two_sided import TwoSided
 from nejax.pipeline.choose import choose_examples
 from nejax.pipeline.collect import Collection, collect, from_store, peakable, to_store
 from nejax.pipeline.corpus import Account, Sequences, Shard, cut_documents
+from nejax.pipeline.devices import fetch, place
 from nejax.pipeline.digests import Digests
 from nejax.pipeline.documents import Corpora, open_again, open_corpus
 from nejax.pipeline.features import CHUNK_MIB, LayerClusterer
 from nejax.pipeline.histogram import activation_histograms, sample_sequences
+from nejax.pipeline.minimums import heights, layer_minimums
 from nejax.pipeline.passport import N_SEQUENCES, numerical_passport
 from nejax.pipeline.processes import first_then_all, is_first
 from nejax.pipeline.revisit import random_positions, revisit
@@ -299,6 +301,13 @@ class Run:
         if self.settings.how_to_cluster().has_height:
             facts["median_height"] = round(float(np.median(found.height[alive])), 6) if alive.any() else None
         return store, facts
+
+    def least_similarities(self, layer: int, found: Store) -> np.ndarray:
+        """[features of the layer] the cosine with its direction from which on an input is the feature's."""
+        height = found["height"]
+        if not self.settings.how_to_cluster().has_height:
+            height = fetch(heights(*place((self.inputs()["reference"][layer], self.input_weights[layer]))))
+        return layer_minimums(found, height)
 
     @functools.cached_property
     def _clusterer(self) -> LayerClusterer:

@@ -350,3 +350,16 @@ _largest_first = jax.jit(largest_first)
 def test_largest_first(labels, expected):
     padded = jnp.array(labels + [-1] * (7 - len(labels)))
     assert _largest_first(padded).tolist() == expected + [-1] * (7 - len(expected))
+
+
+def test_weights_of_zero_leave_nothing_defined(layer):
+    """Embeddings without direction are at distance 1 by convention, which is no measure of anything."""
+    none = Layer(0)
+    none.w_in[:, [0, 2]] = 0
+    found, directions = clusterer()(none.inputs, none.input_of, none.reference, none.w_in)
+    for measure in (*found.measures[:4], found.silhouette, found.coordinates_share, found.cohesion):
+        assert np.isnan(measure[[0, 2]]).all()
+    assert np.isfinite(found.measures.mean_distance[[1, 3]]).all()
+    assert found.measures.n_examples[0] == (none.input_of[0] >= 0).sum()
+    first = int(found.measures.n_clusters[0])  # one feature: no pair of random inputs is nearer
+    assert not directions[:first].any() and directions[first:].any(axis=1).sum() == len(directions) - 2 * first
