@@ -82,6 +82,12 @@ def test_examples_are_assigned_to_their_own_features_by_what_the_atlas_says(full
     assert right / n == pytest.approx(full_run.directory.manifest["stages"]["census"]["reproduced"], abs=0.01)
 
 
+def test_the_least_similarity_of_a_feature_needs_no_census(atlas: Atlas, full_atlas: Atlas):
+    least = atlas.features_table()["min_similarity"]
+    np.testing.assert_allclose(least, full_atlas.features_table()["min_similarity"], rtol=1e-6)
+    assert np.isfinite(least).all()
+
+
 def test_what_an_atlas_lacks_is_said_in_a_line(atlas: Atlas):
     neuron = living(atlas)[0]
     with pytest.raises(UserError, match=r"built without token importance; run .*--importance"):
