@@ -13,7 +13,7 @@ from model_files import INNER, LAYERS, POSITIONS, VOCAB, WIDTH, random_tensors, 
 
 from nejax.models.gpt2 import GPT2, GPT2Config
 from nejax.models.reading import LayerView, edit_nothing
-from nejax.models.weights import load_weights
+from nejax.models.weights import load_weights, save_weights
 from nejax.neuron.embeddings import neuron_embeddings
 
 VALUES = LayerView._fields[1:]
@@ -369,3 +369,17 @@ def test_rows_of_a_batch_do_not_meet(model: GPT2, plain):
 def test_sequences_longer_than_the_model_are_refused(model: GPT2):
     with pytest.raises(ValueError, match=f"{POSITIONS + 1} tokens; this model has {POSITIONS} positions"):
         model(jnp.zeros((1, POSITIONS + 1), int))
+
+
+def test_a_head_of_its_own_is_saved_and_loaded(tmp_path: Path):
+    tensors = random_tensors()
+    tensors["lm_head.weight"] = tensors["wte.weight"][::-1].copy()
+    model = load_weights(write_model(tmp_path / "theirs", tensors, {"tie_word_embeddings": False}))
+    assert not model.config.tied_head
+    save_weights(model, tmp_path / "ours")
+    for loaded in (model, load_weights(tmp_path / "ours")):
+        np.testing.assert_array_equal(loaded.head.embedding[...], tensors["lm_head.weight"])
+        np.testing.assert_array_equal(loaded.token_embedding.embedding[...], tensors["wte.weight"])
+    # The head's rows are the embedding's in reverse order, and so are the logits.
+    tied = load_weights(write_model(tmp_path / "tied"))
+    np.testing.assert_allclose(run(model, TOKENS)[0], run(tied, TOKENS)[0][..., ::-1], rtol=1e-6, atol=1e-6)
