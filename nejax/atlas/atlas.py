@@ -67,6 +67,10 @@ class Atlas:
         self.window_after: int = meta["window_after"]
         """Most tokens after the peak."""
 
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        """Pickled by its place, and opened again there."""
+        return type(self), (self.path,)
+
     def close(self) -> None:
         """Let go of the files. Nothing can be read after that."""
         self._files.close()
@@ -115,14 +119,15 @@ class Atlas:
 
         Returns:
             One array a column of the table `features`, and its neuron's `layer` and `neuron`, by layer, neuron and
-            feature; `peak_tokens` are lists of (text, count).
+            feature. `peak_tokens` are lists of texts, the most frequent first, and `peak_counts` how many examples
+            have each. Arrow and Parquet take every column as it is.
         """
         table = self._files.table("features")
         layer, neuron = np.divmod(table["neuron_id"], self.d_mlp)
         listed = json.loads(f"[{','.join(table['peak_tokens'])}]")  # at once: there are hundreds of thousands
-        peaks = np.fromiter(map(_pairs, listed), object, len(listed))
         first = {"id": table["id"], "neuron_id": table["neuron_id"], "layer": layer, "neuron": neuron}
-        return {**first, **table, "peak_tokens": peaks}
+        texts, counts = (np.fromiter(([pair[i] for pair in pairs] for pairs in listed), object) for i in (0, 1))
+        return {**first, **table, "peak_tokens": texts, "peak_counts": counts}
 
     def bands_table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How far apart the embeddings of every neuron are in each band of its activation, see `Neuron.bands`.

@@ -2,10 +2,11 @@
 
 import dataclasses
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from nejax.atlas.plain import fields_of, plain
 from nejax.atlas.units import capitalized, neuron_name
 from nejax.errors import UserError
 
@@ -90,6 +91,10 @@ class Example:
         if peak.startswith(" ") and len(peak) > 1:
             before, peak = before + " ", peak[1:]
         return _visible(before), beginning(_visible(peak), _LONGEST_PEAK), _visible(after)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields as plain values, see `nejax.atlas.plain.plain`; `importance` is None where it was not taken."""
+        return fields_of(self) | {"importance": plain(self._importance)}
 
     def __repr__(self) -> str:
         place = f"sequence={self.sequence}, position={self.position}"
@@ -180,6 +185,10 @@ class Feature:
     def __str__(self) -> str:
         cohesion = "" if np.isnan(self.cohesion) else f"cohesion {self.cohesion:.2f}"
         return f"{self.index:>3}  {counted(self.n_examples, 'example'):<12} {cohesion:<13}  {self.central.snippet()}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields as plain values, see `nejax.atlas.plain.plain`; `central` is an index into `examples`."""
+        return fields_of(self, "central") | {"central": self.examples.index(self.central)}
 
     def __repr__(self) -> str:
         peaks = ", ".join(f"{text!r} x{count}" for text, count in self.peak_tokens)

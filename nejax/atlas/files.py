@@ -70,6 +70,10 @@ class AtlasFiles:
             self.close()
             raise error if isinstance(error, UserError) else self.damaged(error) from error
 
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        """Pickled by its place, and opened again there."""
+        return type(self), (self.path,)
+
     def close(self) -> None:
         """Let go of the database. Nothing can be read from it after that."""
         self._database.close()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nejax.atlas.entries import Bands, Example, Feature, Histogram, counted
+from nejax.atlas.plain import fields_of, plain
 from nejax.atlas.units import NEGATIVE, capitalized, neuron_name
 from nejax.neuron.average_linkage import Linkage, cut
 from nejax.pipeline.features import largest_first
@@ -137,6 +138,11 @@ class Neuron:
             [n_examples] int32 labels: 0 is the largest cluster, ties to the one with the strongest example.
         """
         return np.asarray(largest_first(cut(self.linkage, height)))[: self.n_examples]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its measures and all its features with their examples as plain values, see `nejax.atlas.plain.plain`."""
+        whole = {"name": self.name, "number": self.number, "side": self.side}
+        return whole | fields_of(self) | {"features": plain(self.features)}
 
     def __str__(self) -> str:
         name = capitalized(self.name)
