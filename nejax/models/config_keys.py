@@ -103,7 +103,7 @@ def refused_values(neutral: Mapping[str, tuple[Any, ...]], settings: Mapping[str
         if key not in settings:
             continue
         found = settings[key]
-        if not all(value in values for value in (found if isinstance(found, list) else [found])):
+        if not all(value in values for value in (found if found and isinstance(found, list) else [found])):
             accepted = [value for value in values if value not in (None, {})] or [None]
             problems.append(f"{key} is {shortened(found)}, only {' or '.join(map(repr, accepted))} is implemented")
     return problems

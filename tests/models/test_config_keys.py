@@ -289,6 +289,7 @@ def test_rotary_values_without_effect_are_read_over(tmp_path: Path):
     ("key", "value"),
     [
         ("is_causal", None),
+        ("is_causal", []),
         ("layer_types", ["full_attention", "sliding_attention"]),
         ("quantization_config", {"quant_method": "fp8"}),
         ("use_sliding_window", True),
