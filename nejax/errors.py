@@ -12,6 +12,18 @@ class UserError(ValueError):
     """Something a user can mend: one line that says what was wrong, what was expected, and how to mend it."""
 
 
+def refuse_undecodable(what: str, value: object) -> None:
+    """Refuse a name that is not UTF-8: it cannot be shown, nor do all libraries find such a file.
+
+    Raises:
+        UserError: it is one; `what` says of what it is the name.
+    """
+    try:
+        str(value).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{what}{str(value)!a} is not UTF-8; rename it, or name a folder or a link that is") from error
+
+
 def run_script(main: Callable[[list[str]], None], *, what_is_left: str = "") -> None:
     """Run an absl `main`. What a user can cause ends in one line on standard error, without a traceback.
 

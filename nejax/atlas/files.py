@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, TOKENIZER
-from nejax.errors import UserError
+from nejax.errors import UserError, refuse_undecodable
 from nejax.models.tokens import saved_token_bytes
 
 
@@ -24,6 +24,7 @@ def find_atlas(directory: Path | str) -> Path:
         UserError: there is no such directory, or no atlas in it (its run is not finished, say).
     """
     given = Path(directory).expanduser()
+    refuse_undecodable("atlas ", given.absolute())
     if not given.is_dir():
         problem = "is a file" if given.exists() else "does not exist"
         raise UserError(f"{given} {problem}; expected the folder of an atlas, or a run directory that holds one")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from transformers import PreTrainedTokenizerFast
 
-from nejax.errors import UserError
+from nejax.errors import UserError, refuse_undecodable
 from nejax.models.files import fingerprint_of
 from nejax.models.gguf_files import open_gguf, smollm2_file
 from nejax.models.gguf_tokenizer import load_gguf_tokenizer
@@ -103,6 +103,7 @@ def _files_at(path: Path) -> list[Path]:
 
 def _find(name: str, revision: str | None) -> Path:
     """The directory that holds a model's files, downloaded if need be, or the one file that holds all."""
+    refuse_undecodable("model ", name)
     if name == SMOLLM2 and not Path(name).is_dir():
         return smollm2_file()
     if name in HUB_NAMES:

@@ -18,7 +18,7 @@ from flax import nnx
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from nejax.errors import UserError
+from nejax.errors import UserError, refuse_undecodable
 from nejax.models.files import fingerprint_of, listed
 from nejax.models.hub import download
 from nejax.models.sae import ARCHITECTURES, SAE, fold_scale
@@ -187,6 +187,7 @@ def save_sae(
 
 def _find(name: str, revision: str | None) -> Path:
     """The folder that holds an SAE's files, downloaded if need be."""
+    refuse_undecodable("SAE ", name)
     path = Path(name).expanduser()
     if name and path.is_dir():
         if revision:

@@ -7,7 +7,7 @@ import sys
 import weakref
 from pathlib import Path
 
-from nejax.errors import UserError
+from nejax.errors import UserError, refuse_undecodable
 
 
 def refuse_no_folder(path: Path) -> None:
@@ -16,10 +16,7 @@ def refuse_no_folder(path: Path) -> None:
     Raises:
         UserError: its name is not UTF-8, or a file or a broken link is in its place.
     """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{str(path)!a} is not UTF-8; name another folder") from error
+    refuse_undecodable("folder ", path)
     for place in (path, *path.parents):
         if place.is_symlink() and not place.exists():
             raise UserError(

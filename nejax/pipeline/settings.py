@@ -1,9 +1,9 @@
 """The settings of a run, and which values of them are refused."""
 
 import dataclasses
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from nejax.errors import UserError
+from nejax.errors import UserError, refuse_undecodable
 from nejax.models.two_sided import EmbedBy
 from nejax.pipeline.choose import Selection
 from nejax.pipeline.clustering import Clustering, Method
@@ -29,14 +29,6 @@ DECIDED_LATE = {
     "census_sequences": "census",
 }
 """Settings that one of the last stages alone reads: while it is not done they may change."""
-
-
-def refuse_undecodable(name: str, value: Any) -> None:
-    """Refuse a flag's text that is not UTF-8: neither can it be shown, nor do all libraries find such a file."""
-    try:
-        str(value).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"--{name}={value!a} is not UTF-8; rename it, or name the folder that holds it") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +83,7 @@ class Settings:
             UserError: names the flag, its value, and what was expected.
         """
         for field in dataclasses.fields(self):
-            refuse_undecodable(field.name, getattr(self, field.name))
+            refuse_undecodable(f"--{field.name}=", getattr(self, field.name))
         choices = {
             "input_weights": ("native", "folded"),
             "embed_by": get_args(EmbedBy),

@@ -87,8 +87,12 @@ class Run:
             first_then_all(self._compare_sources)
 
     def _compare_sources(self) -> None:
+        if not is_first():
+            return
+        if not self._shards.n_sequences:  # what was collected of sequences that are not there any more
+            shutil.rmtree(self.directory.path / COLLECT_PARTIAL, ignore_errors=True)
         s = self.settings
-        if is_first() and self.directory.manifest["stages"]:
+        if self.directory.manifest["stages"]:
             refuse_other_model(self.directory, s.model, s.sae)
             corpora = open_again([s.corpus], text_field=s.text_field, split=s.split)
             self._shards.refuse_other_texts(corpora)

@@ -76,7 +76,7 @@ class RunDirectory:
                 make_folder(self.path)
                 if is_first():
                     self._lock = lock(self.path)
-                if found and found["stages"]:
+                if found and (found["stages"] or found.get("damaged")):
                     self.manifest = found
                     self._refuse_other_settings(self._wanted)
                     self._take_late_settings(self._wanted)

@@ -14,10 +14,9 @@ from absl import flags
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from nejax.errors import UserError
+from nejax.errors import UserError, refuse_undecodable
 from nejax.models.training import TrainState
 from nejax.pipeline.sequences import ahead
-from nejax.pipeline.settings import refuse_undecodable
 from nejax.pipeline.stores import stop_on_full_disk
 
 Metrics = list[dict[str, float]]
@@ -43,7 +42,7 @@ def settings_of_flags(script: str) -> dict[str, Any]:
     settings = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(script) if flag.name != "run"}
     for name, value in settings.items():
         for text in value if isinstance(value, list) else [value]:
-            refuse_undecodable(name, text)
+            refuse_undecodable(f"--{name}=", text)
     return settings
 
 

@@ -31,6 +31,27 @@ def test_what_it_was_made_of(summary, atlas, settings, run):
         assert name in summary
 
 
+def test_what_the_corpus_left_out_is_a_line_each(atlas, monkeypatch):
+    facts = atlas.manifest["stages"]["tokens"]
+    n = facts["documents_read"]
+    for name, value in {"skipped": {}, "duplicate_sequences": 0, "short_windows": 0}.items():
+        monkeypatch.setitem(facts, name, value)
+    plain = summarize(atlas)
+    assert "left out, " not in plain and "WARNING" not in plain
+    monkeypatch.setitem(facts, "skipped", {"undecodable": n, "broken link": 1, "empty": 0})
+    monkeypatch.setitem(facts, "duplicate_sequences", 1)
+    lines = summarize(atlas).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("  corpus "))
+    assert lines[first].endswith(f" from {n} documents")
+    assert [line.removeprefix(" " * 12) for line in lines[first + 1 : first + 5]] == [
+        f"WARNING: {(n + 1) / (2 * n + 1):.0%} of the corpus's documents could not be used",
+        f"left out, undecodable: {n}",
+        "left out, broken link: 1",
+        "left out, sequence that repeats another: 1",
+    ]
+    assert lines[first + 5].startswith("  neurons ")
+
+
 def test_layers(summary, atlas):
     frame = pd.DataFrame(atlas.neurons_table())
     lines = [line.split() for line in summary.splitlines() if re.match(r" +\d+ +\d+ +", line)]

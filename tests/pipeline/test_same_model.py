@@ -21,7 +21,7 @@ from nejax.models.tokens import train_tokenizer
 from nejax.models.weights import save_weights
 from nejax.pipeline.settings import Settings
 from nejax.pipeline.stages import Run
-from nejax.pipeline.stores import RunDirectory
+from nejax.pipeline.stores import DamagedStore, RunDirectory
 
 WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]
 
@@ -184,3 +184,20 @@ def test_flags_that_are_not_utf8_are_refused(flag, tmp_path):
     settings = dataclasses.replace(settings_of(tmp_path), **{flag: "caf\udce9"})
     refused(lambda: Run(tmp_path / "run", settings), f"--{flag}='caf\\udce9' is not UTF-8")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_was_collected_of_sequences_that_are_gone_is_not_gone_on_with(world):
+    """Their store is damaged before the collection ends, and then other texts are cut."""
+    shutil.rmtree("run")
+    ask().tokens()
+    checkpoint = world / "run" / "collect.partial" / "000000000001"
+    checkpoint.mkdir(parents=True)
+    ask().tokens()
+    assert checkpoint.exists()
+    for file in filter(Path.is_file, (world / "run" / "tokens-0000").rglob("*")):
+        file.write_bytes(b"")
+    with pytest.raises(DamagedStore):
+        ask().collect()
+    Path("texts.txt").write_text(" ".join(random.Random(1).choices(WORDS, k=300)))
+    ask().tokens()
+    assert not checkpoint.exists()

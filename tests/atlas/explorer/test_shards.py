@@ -182,6 +182,12 @@ def test_the_atlas_as_a_whole(shards, atlas):
     assert found["n_neurons"] == atlas.n_neurons and found["n_sequences"] == atlas.n_sequences
     assert found["n_examples"] == atlas.neurons_table()["n_examples"].sum()
     assert found["seq_len"] == 32 and found["manifest"] == atlas.manifest
+    facts = atlas.manifest["stages"]["tokens"]
+    lost = facts["skipped"] | {"sequence that repeats another": facts["duplicate_sequences"]}
+    lost |= {"end of a document, too short for a sequence": facts["short_windows"]}
+    assert found["left_out"] == [f"{reason}: {n}" for reason, n in lost.items() if n]
+    share = facts["duplicate_sequences"] / (facts["duplicate_sequences"] + facts["sequences"])
+    assert found["warnings"] == [f"WARNING: {share:.0%} of the corpus's sequences repeat others and are left out"]
     assert (found["search"], found["compressed"], found["examples_per_feature"]) == ("server", False, None)
     assert [column["name"] for column in found["columns"]] == [column.name for column in COLUMNS]
     static = shards.atlas(search="index", compressed=True, examples_per_feature=4)

@@ -10,6 +10,7 @@ from watched import Watched
 from nejax.atlas.atlas import Atlas
 from nejax.atlas.neuron import Neuron
 from nejax.atlas.search import LONGEST_QUERY, words
+from nejax.pipeline.left_out import left_out
 
 FIND = """([root, query, offset]) => Promise.all([import(`${root}js/find.js`), import(`${root}js/data.js`)])
   .then(([{ find }, { openAtlas }]) => openAtlas().then((atlas) => find(atlas, query, offset)))"""
@@ -204,6 +205,8 @@ def test_about_explains_the_method_and_this_atlas(watched: Watched, explored: At
     made = page.locator("#made")
     expect(made).to_contain_text(explored.manifest["model"]["name"])
     expect(made).to_contain_text(f"{explored.n_sequences:,} sequences")
+    for line in left_out(explored.manifest["stages"]["tokens"]).left_out:
+        expect(made.get_by_text(line, exact=True)).to_be_visible()
     paper = page.get_by_role("link", name=re.compile("2411.08166")).first
     expect(paper).to_have_attribute("href", "https://arxiv.org/abs/2411.08166")
     check_licences(page)
