@@ -121,6 +121,44 @@ def test_a_second_time_it_reuses_everything_and_says_so(finished, model: Path, c
     assert before == {path: path.stat().st_mtime_ns for path in files}
 
 
+def test_a_finished_run_is_not_shown_for_other_texts_or_another_model(finished, model: Path, corpus: Path):
+    """Files overwritten in place with as many bytes; each is put back."""
+    cwd, _ = finished
+    flags = [f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL]
+    for file, words in (
+        (corpus / "03.txt", "'03.txt' is not"),
+        (model / "model.safetensors", "model.safetensors is not"),
+    ):
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        result = build(*flags, cwd=cwd)
+        file.write_bytes(content)
+        assert f"{words} what it was" in refused(result) and not result.stdout
+
+
+def test_names_that_are_no_text_and_what_is_left_out(model: Path, tmp_path: Path):
+    """On a terminal that cannot show every character."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    Path(folder, os.fsdecode(b"caf\xe9.txt")).write_text(TEXTS[0])
+    (folder / "rows.jsonl").write_text(
+        '{"id": "caf\\ud83d", "text": "The heron wrote many letters to the ministry."}\n'
+    )
+    for name in ("latin-1.txt", "latin-2.txt"):
+        (folder / name).write_bytes(b"caf\xe9")
+    (folder / "broken").symlink_to(tmp_path / "nothing")
+    result = build(f"--model={model}", "--corpus=texts", "--run=run", *SMALL, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert result.returncode == 0, result.stderr[-3000:]
+    summary = (tmp_path / "run" / "summary.txt").read_text(encoding="utf-8")
+    warning = "WARNING: 60% of the corpus's documents could not be used"
+    for line in (warning, "left out, undecodable: 2", "left out, broken link: 1"):
+        assert line in summary and line in result.stdout
+    assert warning in result.stderr and "from 2 documents" in summary
+    neuron = nejax.open_atlas(tmp_path / "run").neuron(1, 3)
+    names = {example.document for feature in neuron.features for example in feature.examples}
+    assert names and names <= {"caf\\udce9.txt", "caf\\ud83d"}
+
+
 def test_killed_and_started_again_it_gives_the_same_atlas(finished, model: Path, corpus: Path, tmp_path: Path):
     """The process dies, without a chance to clean up, when it has published the stage that `NAMED` says."""
     cwd, _ = finished
@@ -144,9 +182,13 @@ def test_killed_and_started_again_it_gives_the_same_atlas(finished, model: Path,
 
 
 def test_standard_input(model: Path, tmp_path: Path):
-    result = build(f"--model={model}", "--corpus=-", "--run=run", *SMALL, cwd=tmp_path, stdin=TEXTS[0] + TEXTS[1])
+    flags = [f"--model={model}", "--corpus=-", "--run=run", *SMALL]
+    result = build(*flags, cwd=tmp_path, stdin=TEXTS[0] + TEXTS[1])
     assert result.returncode == 0, result.stderr[-2000:]
     assert nejax.open_atlas(tmp_path / "run").manifest["stages"]["tokens"]["documents_read"] == 1
+    error = refused(build(*flags, cwd=tmp_path, stdin=TEXTS[0] + TEXTS[2]))
+    assert "corpus '-' has other text than when this run began: 'standard input' is not what it was" in error
+    assert "done already" in build(*flags, cwd=tmp_path, stdin=TEXTS[0] + TEXTS[1]).stdout
 
 
 def test_a_model_by_name_from_a_hub(model: Path, corpus: Path, tmp_path: Path):
