@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "nejax"
 FLOORS = ["neuron", "models", "pipeline", "atlas"]
-OUTSIDE = {"neuron": {"jax", "jaxtyping", "numpy", "collections", "functools", "operator", "typing"}}
+OUTSIDE = {"neuron": {"jax", "jaxtyping", "numpy", "collections", "functools", "inspect", "operator", "typing"}}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from nejax.neuron.moments import Moments, merge_moments, moments_of
-from nejax.neuron.one_kernel import on_cpu, small_call
+from nejax.neuron.one_kernel import loops_are_kernels, small_call
 
 _SLICE = 256
 """Neurons at a time: 128 tokens of so many take 128 KiB."""
@@ -42,7 +42,7 @@ def summarize_activations(
     Returns:
         The summary. An activation that is NaN makes the moments of its neuron NaN.
     """
-    if on_cpu():
+    if loops_are_kernels():
         return ActivationSummary(*small_call(_slice_by_slice)(activation, can_peak))
     return _all_at_once(activation, can_peak)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from nejax.errors import UserError
+from nejax.neuron.array_function import array_function
 from nejax.neuron.clusters import feature_similarity
 from nejax.neuron.embeddings import unit_embeddings
 
@@ -21,6 +22,7 @@ class Assignment(NamedTuple):
     any direction; 0 for a zero embedding, NaN where there is no direction at all."""
 
 
+@array_function
 @jax.jit
 def assign(
     x: Float[Array, "m d"],
@@ -48,16 +50,21 @@ def assign(
     Raises:
         UserError: the shapes do not fit.
     """
-    _require_shapes(jnp.shape(x), jnp.shape(w), jnp.shape(directions), jnp.shape(min_similarity))
+    if jnp.shape(min_similarity) not in ((), directions.shape[:1]):
+        raise UserError(
+            f"min_similarity has shape {jnp.shape(min_similarity)}; expected one number, or one for each of "
+            f"{len(directions)} directions"
+        )
     similarity = feature_similarity(x, w, directions)
     is_there = jnp.any(directions != 0, axis=1)
     excites = jnp.any(unit_embeddings(x, w) != 0, axis=1)
     if directions.shape[0] == 0:
         return Assignment(jnp.full(len(x), -1, jnp.int32), jnp.full(len(x), jnp.nan, similarity.dtype))
-    reached = is_there & (similarity >= jnp.asarray(min_similarity)) & excites[:, None]
+    minimum = jnp.broadcast_to(jnp.asarray(min_similarity).astype(similarity.dtype), len(directions))
+    reached = is_there[None, :] & (similarity >= minimum[None, :]) & excites[:, None]
     best = jnp.where(reached, similarity, -jnp.inf)
     feature = jnp.where(jnp.any(reached, axis=1), jnp.argmax(best, axis=1), -1).astype(jnp.int32)
-    nearest = jnp.where(jnp.any(is_there), jnp.max(jnp.where(is_there, similarity, -jnp.inf), axis=1), jnp.nan)
+    nearest = jnp.where(jnp.any(is_there), jnp.max(jnp.where(is_there[None, :], similarity, -jnp.inf), axis=1), jnp.nan)
     return Assignment(feature, jnp.where(feature >= 0, jnp.max(best, axis=1), nearest))
 
 
@@ -86,15 +93,3 @@ def least_similarity(
     square = (1 + pairs) / n
     cancel = square <= 0
     return jnp.where(cancel, jnp.inf, (1 - jnp.asarray(height, jnp.float32)) / jnp.sqrt(jnp.where(cancel, 1, square)))
-
-
-def _require_shapes(x: tuple, w: tuple, directions: tuple, minimum: tuple) -> None:
-    if len(x) != 2 or len(directions) != 2 or not x[1:] == w == directions[1:]:
-        raise UserError(
-            f"x, w and directions have shapes {x}, {w} and {directions}; expected [m, d], [d] and [k, d]: "
-            "pass one neuron, or use jax.vmap"
-        )
-    if minimum not in ((), directions[:1]):
-        raise UserError(
-            f"min_similarity has shape {minimum}; expected one number, or one for each of {directions[0]} directions"
-        )

@@ -1,18 +1,18 @@
 """Average-linkage clustering of one neuron's examples: the full dendrogram, and its cut at a height."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
 from nejax.errors import UserError
+from nejax.neuron.array_function import array_function
 from nejax.neuron.labels import relabel
-from nejax.neuron.one_kernel import least, one_kernel, padded_to_lanes, zero_of
-from nejax.neuron.pairs import masked_distances, require_square
+from nejax.neuron.one_kernel import least, loops_are_kernels, padded_to_lanes, small_call, zero_of
+from nejax.neuron.pairs import masked_distances
 
 
 class Linkage(NamedTuple):
@@ -31,6 +31,7 @@ class Linkage(NamedTuple):
     """`[n]` false where a row was masked: it is in no merge."""
 
 
+@array_function
 @jax.jit
 def average_linkage(distances: Float[Array, "n n"], mask: Bool[Array, " n"] | None = None) -> Linkage:
     """Agglomerative clustering: merge again and again the two clusters with the least mean distance.
@@ -55,13 +56,12 @@ def average_linkage(distances: Float[Array, "n n"], mask: Bool[Array, " n"] | No
     Raises:
         UserError: the distances are not square, or the mask has another length.
     """
-    require_square(distances, "mask", mask)
     mask = jnp.ones(distances.shape[0], bool) if mask is None else mask
     merges = _dendrogram(lax.stop_gradient(distances), mask)
     return Linkage(merges, jnp.maximum(jnp.sum(mask, dtype=jnp.int32) - 1, 0), mask)
 
 
-@one_kernel
+@small_call
 def _dendrogram(distances: Float[Array, "n n"], mask: Bool[Array, " n"]) -> Float[Array, "n-1 4"]:
     """The merges in order of their heights, as `Linkage` has them."""
     n = distances.shape[0]
@@ -69,7 +69,9 @@ def _dendrogram(distances: Float[Array, "n n"], mask: Bool[Array, " n"]) -> Floa
     finite = jnp.all(jnp.isfinite(jnp.where(pairs, distances, 0)))
     filler = padded_to_lanes(n) - n
     found = _nearest_neighbour_chain(
-        jnp.pad(distances, (0, filler), constant_values=jnp.inf), jnp.pad(mask, (0, filler), constant_values=False)
+        jnp.pad(distances, (0, filler), constant_values=jnp.inf),
+        jnp.pad(mask, (0, filler), constant_values=False),
+        jnp.sum(mask, dtype=jnp.int32) if loops_are_kernels() else n,
     )
 
     # The chain finds the merges in another order. Heights grow from child to parent, so a stable order by height
@@ -93,14 +95,16 @@ def _dendrogram(distances: Float[Array, "n n"], mask: Bool[Array, " n"]) -> Floa
     return jnp.stack([column[: n - 1].astype(distances.dtype) for column in columns], axis=1)
 
 
-def _nearest_neighbour_chain(distances: Float[Array, "n n"], mask: Bool[Array, " n"]) -> Float[Array, "n 4"]:
+def _nearest_neighbour_chain(
+    distances: Float[Array, "n n"], mask: Bool[Array, " n"], most: Int[Array, ""] | int
+) -> Float[Array, "n 4"]:
     """The merges in the order in which the chain finds them: two clusters, height, leaves.
 
     A cluster is named by its row, or by -1 - k if step k of the merges made it; it lives in the slot of its lowest row.
-    Each step looks at the nearest neighbour of the chain's
-    last cluster: if that is the one before it, the two merge, otherwise it joins the chain. A step costs O(n)
-    and none comes after the last merge; steps without a merge write what was there, so that neurons in
-    lockstep (`vmap`) need no select over the whole matrix. Entries after the last merge are arbitrary.
+    Each step looks at the nearest neighbour of the chain's last cluster: if that is the one before it, the two merge,
+    otherwise it joins the chain. A step costs O(n); without a merge it writes what was there. There are as many steps
+    as `most` rows can need: with a plain number, neurons in lockstep (`vmap`) need no select over the whole matrix.
+    Entries after the last merge are arbitrary.
 
     `n` is a multiple of `LANES`.
     """
@@ -108,10 +112,10 @@ def _nearest_neighbour_chain(distances: Float[Array, "n n"], mask: Bool[Array, "
     rows = jnp.arange(n, dtype=jnp.int32)
     start = jnp.argmax(mask).astype(jnp.int32)
     # Every merge takes at most two clusters from the chain, and each had to be put there.
-    n_steps = _longest(3 * (jnp.sum(mask, dtype=jnp.int32) - 1))
+    n_steps = 3 * (most - 1)
 
-    def step(state: tuple) -> tuple:
-        t, n_merged, length, distances, size, name, chain, merges, written, values = state
+    def step(_: Int[Array, ""] | int, state: tuple) -> tuple:
+        n_merged, length, distances, size, name, chain, merges, written, values = state
         # The last step's row is written here, before anything is read: so the matrix is updated in place.
         distances = lax.dynamic_update_slice(distances, values[None, :], (written, jnp.int32(0)))
         distances = lax.dynamic_update_slice(distances, values[:, None], (jnp.int32(0), written))
@@ -141,26 +145,17 @@ def _nearest_neighbour_chain(distances: Float[Array, "n n"], mask: Bool[Array, "
         chain = jnp.where(rows == end, next_link, chain)
         length = jnp.where(merge, jnp.maximum(length - 2, 1), length + 1)
         values = jnp.where(merge, mean, from_last)
-        return t + 1, n_merged + merge, length, distances, size, name, chain, merges, kept, values
+        return n_merged + merge.astype(jnp.int32), length, distances, size, name, chain, merges, kept, values
 
     zero = zero_of(distances, mask)
-    start, size, merges = start + zero, mask + zero.astype(dtype), jnp.zeros((n, 4), dtype) + zero.astype(dtype)
+    start, size = start + zero, mask.astype(dtype) + zero.astype(dtype)
+    merges = jnp.zeros((n, 4), dtype) + zero.astype(dtype)
     chain, first = jnp.full(n, start), distances[start]
-    state = (zero, zero, 1 + zero, distances, size, rows + zero, chain, merges, start, first)
-    return lax.while_loop(lambda state: state[0] < n_steps, step, state)[7]
+    state = (zero, 1 + zero, distances, size, rows + zero, chain, merges, start, first)
+    return lax.fori_loop(0, n_steps, step, state)[6]
 
 
-@custom_vmap
-def _longest(n_steps: Int[Array, ""]) -> Int[Array, ""]:
-    """A loop's length: its own for one neuron, the longest of all for neurons in lockstep."""
-    return n_steps
-
-
-@_longest.def_vmap
-def _longest_of_all(axis_size: int, in_batched: Any, n_steps: Array) -> tuple[Array, bool]:
-    return _longest(jnp.max(n_steps)), False
-
-
+@array_function
 @jax.jit
 def cut(linkage: Linkage, height: ScalarLike) -> Int[Array, " n"]:
     """The clusters left when all merges with a height of at most `height` are made.

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from nejax.neuron.array_function import array_function
 from nejax.neuron.embeddings import unit_embeddings, unit_rows
-from nejax.neuron.pairs import masked_distances, require_square
+from nejax.neuron.pairs import masked_distances
 
 
+@array_function
 @jax.jit
 def cohesion(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
     """Mean similarity of each example to the others of its cluster: the mean of `1 - d_ij` over these `j`.
@@ -27,6 +29,7 @@ def cohesion(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -> Float[
     return jnp.where(others > 0, 1 - total / jnp.maximum(others, 1), jnp.nan)
 
 
+@array_function
 @jax.jit
 def central_examples(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -> Int[Array, " n"]:
     """The central example of each cluster: the one with the highest mean similarity to the others.
@@ -50,6 +53,7 @@ def central_examples(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -
     return jnp.where(jnp.any(member, axis=1), centre, -1).astype(jnp.int32)
 
 
+@array_function
 @jax.jit
 def feature_directions(x: Float[Array, "n d"], w: Float[Array, " d"], labels: Int[Array, " n"]) -> Float[Array, "n d"]:
     """The direction of each feature: the mean of the unit embeddings of its examples, at length 1.
@@ -67,6 +71,7 @@ def feature_directions(x: Float[Array, "n d"], w: Float[Array, " d"], labels: In
     return unit_rows(jnp.matmul(_members(labels).astype(units.dtype), units, precision=lax.Precision.HIGHEST))
 
 
+@array_function
 @jax.jit
 def feature_similarity(
     x: Float[Array, "m d"], w: Float[Array, " d"], directions: Float[Array, "k d"]
@@ -96,7 +101,6 @@ def _distance_to_others(
     distances: Float[Array, "n n"], labels: Int[Array, " n"]
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
     """Each example's summed distance to the others of its cluster, and how many they are."""
-    require_square(distances, "labels", labels)
     distances, _, pairs = masked_distances(distances, labels >= 0)
     together = pairs & (labels[:, None] == labels[None, :])
     return jnp.sum(jnp.where(together, distances, 0), axis=1), jnp.sum(together, axis=1)

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 
+from nejax.neuron.array_function import array_function
 from nejax.neuron.labels import relabel
-from nejax.neuron.one_kernel import one_kernel, padded_to_lanes, zero_of
-from nejax.neuron.pairs import masked_distances, require_square
+from nejax.neuron.one_kernel import padded_to_lanes, small_call, zero_of
+from nejax.neuron.pairs import masked_distances
 
 
+@array_function
 @jax.jit
 def connected_components(
     distances: Float[Array, "n n"], height: ScalarLike, mask: Bool[Array, " n"] | None = None
@@ -34,12 +36,11 @@ def connected_components(
     Raises:
         UserError: the distances are not square, or the mask has another length.
     """
-    require_square(distances, "mask", mask)
     mask = jnp.ones(distances.shape[0], bool) if mask is None else mask
     return _components(lax.stop_gradient(distances), jnp.asarray(height), mask)
 
 
-@one_kernel
+@small_call
 def _components(distances: Float[Array, "n n"], height: Array, mask: Bool[Array, " n"]) -> Int[Array, " n"]:
     rows = len(mask)
     filler = padded_to_lanes(rows) - rows

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from nejax.neuron.array_function import array_function
 from nejax.neuron.pairs import masked_distances
 
 _SQUARINGS = 16
@@ -28,6 +29,7 @@ class PrincipalCoordinates(NamedTuple):
     """`[]` the part of the unit embeddings' variance that the plane shows, in [0, 1]; NaN where there is none."""
 
 
+@array_function
 @jax.jit
 def principal_coordinates(
     distances: Float[Array, "n n"], mask: Bool[Array, " n"] | None = None

@@ -110,7 +110,7 @@ def best_move(
     possible = ~clusters.member & (ids < n_clusters) & (labels >= 0)[None, :]
     gain = jnp.where(possible, fall[None, :] - grows - margin, 0)
     best = jnp.argmax(gain).astype(labels.dtype)
-    moved = (jnp.arange(n) == best % n) & (jnp.max(gain) > 0)
+    moved = (jnp.arange(n, dtype=labels.dtype) == best % n) & (jnp.max(gain) > 0)
     return jnp.where(moved, best // n, labels)
 
 
@@ -131,5 +131,5 @@ def until_unchanged(
         t, before, labels = state
         return (t < max_steps) & jnp.any(labels != before)
 
-    _, before, labels = lax.while_loop(goes_on, body, (jnp.int32(0), labels - 1, labels))
+    _, before, labels = lax.while_loop(goes_on, body, (jnp.zeros_like(labels[0]), labels - 1, labels))
     return labels, jnp.all(labels == before)

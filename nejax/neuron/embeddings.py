@@ -5,9 +5,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from nejax.neuron.array_function import array_function
 from nejax.neuron.one_kernel import each_row, least, small_call, total
+from nejax.neuron.precision import at_least_float32
 
 
+@array_function
 @jax.jit
 def neuron_embeddings(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Array, "n d"]:
     """The embeddings of a neuron's examples: `e_i = x_i * w`, element by element.
@@ -25,6 +28,7 @@ def neuron_embeddings(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Ar
     return x * w[None, :]
 
 
+@array_function
 @jax.jit
 def embedding_distances(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Array, "n n"]:
     """Cosine distances between the embeddings of a neuron's examples: `d_ij = 1 - cos(x_i * w, x_j * w)`.
@@ -48,7 +52,7 @@ def embedding_distances(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[
 @small_call
 def _scaled_embeddings(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Array, "n d"]:
     """The embeddings, at least float32, each brought near length 1 by a power of two."""
-    return each_row(_near_one, _as_float(x) * _as_float(w)[None, :])
+    return each_row(_near_one, _embeddings(x, w))
 
 
 @small_call
@@ -71,7 +75,7 @@ def _cosine_distances(products: Float[Array, "n n"]) -> Float[Array, "n n"]:
 @small_call
 def unit_embeddings(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Array, "n d"]:
     """The embeddings `x_i * w` at length 1, `[n, d_model]`, at least float32; a zero embedding stays zero."""
-    return each_row(_unit, _as_float(x) * _as_float(w)[None, :])
+    return each_row(_unit, _embeddings(x, w))
 
 
 @small_call
@@ -103,5 +107,6 @@ def _near_one(row: Float[Array, " d"]) -> Float[Array, " d"]:
     return jnp.where(top < info.tiny, 0, row * jnp.ldexp(jnp.ones((), row.dtype), -exponent))
 
 
-def _as_float(values: Float[Array, "..."]) -> Float[Array, "..."]:
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+def _embeddings(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Array, "n d"]:
+    dtype = at_least_float32(x, w)
+    return x.astype(dtype) * w.astype(dtype)[None, :]

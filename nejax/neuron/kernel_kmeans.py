@@ -9,9 +9,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
+from nejax.neuron.array_function import array_function
 from nejax.neuron.descent import clusters_of, inertia_of
 from nejax.neuron.kmeans_search import MIN_SILHOUETTE, Settings, search, settled
-from nejax.neuron.pairs import masked_distances, require_square
+from nejax.neuron.pairs import masked_distances
 
 SAME = 16
 """Rows count as identical if they are no further apart than so many units of rounding of a cosine."""
@@ -27,13 +28,14 @@ class KernelKMeans(NamedTuple):
     """`[]` sum over the rows of the squared distance to their centroid; NaN if there is no answer."""
     n_clusters: Int[Array, ""]
     """`[]` int32 number of clusters; fewer than asked for if fewer rows differ. 0 if all is masked, or no answer."""
-    silhouettes: Float[Array, " max_clusters"]
+    silhouettes: Float[Array, " max_clusters"] | None
     """`[max_clusters]` if the number of clusters was chosen: entry `k - 1` is the mean silhouette of `k` clusters, NaN
-    where that is not defined, as for one. All NaN if the number was given."""
+    where that is not defined, as for one. None if the number was given."""
     converged: Bool[Array, ""]
     """`[]` whether no row could be moved to another cluster to lower the inertia; false if `max_steps` came first."""
 
 
+@array_function
 def kmeans_from_distances(
     distances: Float[Array, "n n"] | Float[np.ndarray, "n n"],
     n_clusters: int | np.integer | Int[Array, ""] | None,
@@ -66,8 +68,6 @@ def kmeans_from_distances(
         UserError: the distances are not square, the mask has another length, a number is out of range, or `n_clusters`
             is an array and `max_clusters` is missing.
     """
-    distances, mask = jnp.asarray(distances), None if mask is None else jnp.asarray(mask)
-    require_square(distances, "mask", mask)
     n_clusters, settings = settled(
         n_clusters, max_clusters, n_restarts, max_steps, spherical, min_silhouette, distances.shape[0]
     )

@@ -9,10 +9,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
-from nejax.errors import UserError
+from nejax.neuron.array_function import array_function
 from nejax.neuron.embeddings import embedding_distances, unit_rows
 from nejax.neuron.kernel_kmeans import SAME
 from nejax.neuron.kmeans_search import MIN_SILHOUETTE, Settings, search, settled
+from nejax.neuron.precision import at_least_float32
 
 
 class KMeans(NamedTuple):
@@ -29,13 +30,14 @@ class KMeans(NamedTuple):
     answer. Spherical: `2 (1 - cos)`, summed."""
     n_clusters: Int[Array, ""]
     """`[]` int32 number of clusters; fewer than asked for if fewer rows differ. 0 if all is masked, or no answer."""
-    silhouettes: Float[Array, " max_clusters"]
+    silhouettes: Float[Array, " max_clusters"] | None
     """`[max_clusters]` if the number of clusters was chosen: entry `k - 1` is the mean silhouette of `k` clusters, NaN
-    where that is not defined, as for one. All NaN if the number was given."""
+    where that is not defined, as for one. None if the number was given."""
     converged: Bool[Array, ""]
     """`[]` whether no row could be moved to another cluster to lower the inertia; false if `max_steps` came first."""
 
 
+@array_function
 def kmeans(
     x: Float[Array, "n d"] | Float[np.ndarray, "n d"],
     n_clusters: int | np.integer | Int[Array, ""] | None,
@@ -86,11 +88,6 @@ def kmeans(
         UserError: `x` is not `[n, d]`, the mask has another length, a number is out of range, or `n_clusters` is an
             array and `max_clusters` is missing.
     """
-    x, mask = jnp.asarray(x), None if mask is None else jnp.asarray(mask)
-    if x.ndim != 2 or 0 in x.shape:
-        raise UserError(f"x has shape {x.shape}; expected [n, d] with n, d >= 1: pass one neuron, or use jax.vmap")
-    if mask is not None and mask.shape != x.shape[:1]:
-        raise UserError(f"mask has shape {mask.shape}; expected {x.shape[:1]}, one entry for each row of x")
     n_clusters, settings = settled(
         n_clusters, max_clusters, n_restarts, max_steps, spherical, min_silhouette, x.shape[0]
     )
@@ -102,7 +99,7 @@ def _kmeans(
     x: Array, mask: Array | None, n_clusters: Array, min_silhouette: ScalarLike, key: Array, *, settings: Settings
 ) -> KMeans:
     mask = jnp.ones(x.shape[0], bool) if mask is None else mask
-    x = jnp.where(mask[:, None], x.astype(jnp.promote_types(x.dtype, jnp.float32)), 0)
+    x = jnp.where(mask[:, None], x.astype(at_least_float32(x)), 0)
     points, middle, scale = _directions(x) if settings.spherical else _centred(x, mask)
     valid = jnp.all(jnp.isfinite(points))
     points = jnp.where(valid, points, 0)
@@ -112,14 +109,15 @@ def _kmeans(
     squared, distances = (jnp.where(pairs, values, 0) for values in between(lax.stop_gradient(points)))
     found = search(squared, distances, mask, n_clusters, min_silhouette, key=key, settings=settings)
 
-    member = jnp.arange(settings.max_clusters)[:, None] == found.labels[None, :]
+    member = jnp.arange(settings.max_clusters, dtype=jnp.int32)[:, None] == found.labels[None, :]
+    member = member.astype(x.dtype)
     size = jnp.sum(member, axis=1)[:, None]
-    means = jnp.matmul(member.astype(x.dtype), points, precision=lax.Precision.HIGHEST) / jnp.maximum(size, 1)
+    means = jnp.matmul(member, points, precision=lax.Precision.HIGHEST) / jnp.maximum(size, 1)
     centroids = unit_rows(means) if settings.spherical else means
     errors = jnp.sum(jnp.square(points - centroids[found.labels]), axis=1)
     if settings.spherical:  # a right angle to a zero is a squared distance of 2 as well
-        errors += ~jnp.any(points != 0, axis=1)
-        errors += ~jnp.any(centroids != 0, axis=1)[found.labels]
+        zeros = [~jnp.any(points != 0, axis=1), ~jnp.any(centroids != 0, axis=1)[found.labels]]
+        errors += sum(zero.astype(x.dtype) for zero in zeros)
     inertia = jnp.sum(jnp.where(found.labels >= 0, errors, 0)) * scale * scale
     return KMeans(
         centroids=jnp.where(size > 0, centroids * scale + middle[None, :], jnp.nan),
@@ -130,7 +128,7 @@ def _kmeans(
 
 def _centred(x: Float[Array, "n d"], mask: Bool[Array, " n"]) -> tuple[Array, Array, Array]:
     """Rows less their mean, with a largest entry of 1: squares lose the least; masked rows zero. Mean and scale."""
-    middle = jnp.sum(x / jnp.maximum(jnp.sum(mask), 1), axis=0)
+    middle = jnp.sum(x / jnp.maximum(jnp.sum(mask), 1).astype(x.dtype), axis=0)
     points = jnp.where(mask[:, None], x - middle[None, :], 0)
     largest = lax.stop_gradient(jnp.max(jnp.abs(points)))
     scale = jnp.where(largest < jnp.finfo(x.dtype).tiny, 1, largest)

@@ -47,7 +47,7 @@ class Partition(NamedTuple):
 
     labels: Int[Array, " n"]
     n_clusters: Int[Array, ""]
-    silhouettes: Float[Array, " max_clusters"]
+    silhouettes: Float[Array, " max_clusters"] | None
     converged: Bool[Array, ""]
 
 
@@ -82,8 +82,6 @@ def settled(
         most = MAX_CLUSTERS if max_clusters is None else max_clusters
         return jnp.int32(1), settings(max(min(most, n - 1), 1))  # as many clusters as rows have no silhouette
     if isinstance(n_clusters, jax.Array):
-        if n_clusters.shape != ():
-            raise UserError(f"n_clusters has shape {n_clusters.shape}; expected one number: use jax.vmap for several")
         if max_clusters is None:
             raise UserError("n_clusters is an array; expected max_clusters=... with it, an int that it never exceeds")
         in_range = (n_clusters >= 1) & (n_clusters <= max_clusters)
@@ -118,15 +116,14 @@ def search(
         key: random key; that of a restart depends on it and on the number of the restart alone.
         settings: see there.
     """
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(settings.n_restarts))
-    start = partial(seed_labels, squared, mask, max_clusters=settings.max_clusters)
-    starts = jax.vmap(lambda key: start(key=key), out_axes=1)(keys)  # [max_clusters, n_restarts, n]
+    size = {"max_clusters": settings.max_clusters, "n_restarts": settings.n_restarts}
+    starts = seed_labels(squared, mask, key=key, **size)
     valid = n_clusters > 0
     if settings.choose:
         n_clusters, labels, converged, silhouettes = _choose(squared, distances, starts, min_silhouette, settings)
     else:
         labels, converged = _descend(squared, starts[n_clusters - 1], n_clusters, settings)
-        silhouettes = jnp.full(settings.max_clusters, jnp.nan, squared.dtype)
+        silhouettes = None
     labels = relabel(labels, mask & valid)
     return Partition(labels, jnp.max(labels) + 1, silhouettes, converged & valid)
 

@@ -2,21 +2,53 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_batching import custom_vmap
 from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 LANES = 16
 """Numbers that one vector register of a CPU holds."""
 
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
+
+_in_layer_program = jax.make_user_context(False)
+"""Whether a layer program is being traced. JAX keeps what it traced with and without apart."""
+
+
+def layer_program(function: Callable[Args, Result]) -> Callable[Args, Result]:
+    """Mark the body of a program that fixes its own shapes and maps its own neurons, which nobody else transforms.
+
+    On CPU each loop in it becomes one kernel, see `small_call`. This rests on a switch of XLA that no document promises
+    and that few programs can have: the neurons in a `lax.map` or a loop, several devices in a `shard_map`, no gradient
+    through it, no constant of another program's. Everywhere else the same functions are plain JAX.
+
+    Args:
+        function: traced by `jit`, or a part of what is.
+
+    Returns:
+        The same function.
+    """
+
+    @wraps(function)
+    def traced(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+        with _in_layer_program(True):
+            return function(*args, **kwargs)
+
+    return traced
+
+
+def loops_are_kernels() -> bool:
+    """Whether loops become kernels here: in a layer program, on CPU."""
+    return bool(_in_layer_program.value) and on_cpu()
+
 
 def small_call(function: Callable) -> Callable:
-    """A function of arrays with a loop in it, compiled as one kernel on CPU.
+    """A function of arrays with a loop in it, which is one kernel in a layer program on CPU, and itself elsewhere.
 
     XLA on CPU starts every operation in a loop's body as a kernel of its own, which costs more than the arithmetic
     on a hundred numbers. Marked as a small call, a whole function becomes one kernel, whose loops LLVM sees and
@@ -30,90 +62,14 @@ def small_call(function: Callable) -> Callable:
     Returns:
         The same function.
     """
+
     compiled = jax.jit(function)
 
     @wraps(function)
     def call(*args: Array) -> Any:
-        out = compiled(*args)
-        if not on_cpu() or len(args[0]) == 1:
-            return out
-        return set_xla_metadata(out, xla_cpu_small_call="true", inlineable="false")
-
-    return call
-
-
-def one_kernel(function: Callable) -> Callable:
-    """A function of arrays with a loop in it, made one kernel on CPU, where `vmap` is a loop over its calls.
-
-    See `small_call`. A batched index turns updates of a slice into a scatter, which such a kernel cannot hold: hence
-    the loop. Other backends run all neurons side by side, as `vmap` always does.
-
-    Args:
-        function: as for `small_call`, without gradients: put `lax.stop_gradient` before its arguments.
-
-    Returns:
-        The same function.
-    """
-    compiled = small_call(function)
-
-    @custom_vmap
-    def call(*args: Array) -> Any:
-        return compiled(*args)
-
-    @call.def_vmap
-    def layer(axis_size: int, in_batched: list[bool], *args: Array) -> tuple[Any, Any]:
-        each = [arg for arg, batched in zip(args, in_batched, strict=True) if batched]
-
-        def neuron(each: list[Array]) -> Any:
-            rest = iter(each)
-            return call(*(next(rest) if batched else arg for arg, batched in zip(args, in_batched, strict=True)))
-
-        out = lax.map(neuron, each) if on_cpu() else jax.vmap(compiled, [0 if b else None for b in in_batched])(*args)
-        return out, jax.tree.map(lambda _: True, out)
-
-    return wraps(function)(call)
-
-
-def one_kernel_in_place(function: Callable) -> Callable:
-    """A function that brings one neuron's state up to date, made one kernel on CPU for all neurons of a `vmap`.
-
-    The kernel loops over the neurons and overwrites their states where they are, if the caller donates them: a step
-    costs what it changes. See `small_call`.
-
-    Args:
-        function: `(state, *arrays) -> state`, the state a tuple of arrays, without gradients.
-
-    Returns:
-        The same function.
-    """
-
-    @custom_vmap
-    def call(state: tuple[Array, ...], *args: Array) -> tuple[Array, ...]:
-        return small_call(lambda *leaves: function(leaves[: len(state)], *leaves[len(state) :]))(*state, *args)
-
-    @call.def_vmap
-    def layer(axis_size: int, in_batched: list[Any], state: tuple[Array, ...], *args: Array) -> tuple[Any, Any]:
-        of_state, *of_args = in_batched
-        state = tuple(
-            x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
-            for x, batched in zip(state, of_state, strict=True)
-        )
-
-        def all_neurons(*leaves: Array) -> tuple[Array, ...]:
-            args = leaves[len(state) :]
-
-            def neuron(i: Int[Array, ""], states: tuple[Array, ...]) -> tuple[Array, ...]:
-                own = (x[i] if batched else x for x, batched in zip(args, of_args, strict=True))
-                new = function(tuple(x[i] for x in states), *own)
-                return tuple(lax.dynamic_update_index_in_dim(x, v, i, 0) for x, v in zip(states, new, strict=True))
-
-            return lax.fori_loop(0, axis_size, neuron, leaves[: len(state)])
-
-        if on_cpu():
-            out = small_call(all_neurons)(*state, *args)
-        else:
-            out = jax.vmap(function, [0, *(0 if batched else None for batched in of_args)])(state, *args)
-        return out, (True,) * len(state)
+        if not loops_are_kernels() or len(args[0]) == 1:
+            return function(*args)
+        return set_xla_metadata(compiled(*args), xla_cpu_small_call="true", inlineable="false")
 
     return call
 
@@ -124,8 +80,9 @@ def on_cpu() -> bool:
 
 
 def each_row(function: Callable, *arrays: Array) -> Any:
-    """`function` of every row: in a loop on CPU, where a row stays in the nearest cache; side by side elsewhere."""
-    return lax.map(lambda row: function(*row), arrays) if on_cpu() else jax.vmap(function)(*arrays)
+    """`function` of every row: in a loop where loops are kernels, and a row stays in the nearest cache; side by side
+    elsewhere."""
+    return lax.map(lambda row: function(*row), arrays) if loops_are_kernels() else jax.vmap(function)(*arrays)
 
 
 def zero_of(distances: Float[Array, "n n"], mask: Bool[Array, " n"]) -> Int[Array, ""]:

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from nejax.neuron.array_function import array_function
 from nejax.neuron.labels import relabel
 from nejax.neuron.one_kernel import each_row, least, padded_to_lanes, small_call, total
-from nejax.neuron.pairs import require_square
+from nejax.neuron.precision import at_least_float32
 
 
 class Polysemanticity(NamedTuple):
@@ -29,6 +30,7 @@ class Polysemanticity(NamedTuple):
     """`[]` int32 number of different labels."""
 
 
+@array_function
 @jax.jit
 def polysemanticity(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -> Polysemanticity:
     """Measure how far apart a neuron's examples are, within its features and between them.
@@ -47,14 +49,13 @@ def polysemanticity(distances: Float[Array, "n n"], labels: Int[Array, " n"]) ->
     Raises:
         UserError: the distances are not square, or the labels have another length.
     """
-    require_square(distances, "labels", labels)
     mask = labels >= 0
     sums, pairs, top = _sums_over_pairs(distances, labels)
     n_pairs = jnp.sum(pairs, axis=0)
     same, other = jnp.sum(sums, axis=0)
 
     def mean(total: Float[Array, ""], n_pairs: Int[Array, ""]) -> Float[Array, ""]:
-        return jnp.where(n_pairs > 0, total / jnp.maximum(n_pairs, 1), jnp.nan)
+        return jnp.where(n_pairs > 0, total / jnp.maximum(n_pairs, 1).astype(total.dtype), jnp.nan)
 
     return Polysemanticity(
         max_distance=jnp.where(jnp.any(pairs), jnp.max(top), jnp.nan),
@@ -74,7 +75,7 @@ def _sums_over_pairs(
 
     Sums of sums keep the rounding at 2e-7 of a mean, where one sum of 20,000 distances has 4e-6.
     """
-    distances = distances.astype(jnp.promote_types(distances.dtype, jnp.float32))
+    distances = distances.astype(at_least_float32(distances))
     columns = jnp.arange(len(labels))
 
     def row(i: Int[Array, ""], label: Int[Array, ""], distances: Float[Array, " n"]) -> tuple[Array, Array, Array]:
@@ -88,6 +89,7 @@ def _sums_over_pairs(
     return each_row(row, columns, labels, distances)
 
 
+@array_function(spread="n")
 @jax.jit
 def sum_unit_embeddings(
     x: Float[Array, "b d"], w_in: Float[Array, "d n"], weights: Float[Array, "b n"] | Bool[Array, "b n"]
@@ -112,6 +114,7 @@ def sum_unit_embeddings(
     return w_in * jnp.matmul(x.T, weights.astype(inverse.dtype) * inverse, precision=lax.Precision.HIGHEST)
 
 
+@array_function(spread="n")
 @jax.jit
 def count_unit_embeddings(
     x: Float[Array, "b d"], w_in: Float[Array, "d n"], mask: Float[Array, "b n"] | Bool[Array, "b n"]
@@ -137,7 +140,7 @@ def _scaled_and_inverse_norms(
     x: Float[Array, "b d"], w_in: Float[Array, "d n"]
 ) -> tuple[Float[Array, "b d"], Float[Array, "d n"], Float[Array, "b n"]]:
     """Inputs and weights with largest entries of 1, and `1 / |x_i * w_j|` of these (0 for zero)."""
-    dtype = jnp.promote_types(jnp.result_type(x, w_in), jnp.float32)
+    dtype = at_least_float32(x, w_in)
     x, w_in = scaled(x.astype(dtype), axis=1), scaled(w_in.astype(dtype), axis=0)
     return x, w_in, inverse_norms(x * x, w_in * w_in)
 
@@ -158,6 +161,7 @@ def scaled(values: Float[Array, "rows columns"], axis: int) -> Float[Array, "row
     return values / jnp.where(largest < jnp.finfo(values.dtype).tiny, 1, largest)
 
 
+@array_function(spread="n")
 @jax.jit
 def streaming_mean_distance(
     sum_unit: Float[Array, "d n"], n_examples: Float[Array, " n"] | Int[Array, " n"]
@@ -185,6 +189,7 @@ def streaming_mean_distance(
     return jnp.where(enough, jnp.clip(distance, 0, 2), jnp.nan)
 
 
+@array_function(spread="n")
 @jax.jit
 def neuron_embedding_loss(
     x: Float[Array, "b d"], w_in: Float[Array, "d n"], mask: Float[Array, "b n"] | Bool[Array, "b n"]
@@ -205,4 +210,4 @@ def neuron_embedding_loss(
     count = lax.stop_gradient(count_unit_embeddings(x, w_in, mask))
     distance = streaming_mean_distance(sum_unit_embeddings(x, w_in, mask), count)
     counts = count >= 2
-    return jnp.sum(jnp.where(counts, distance, 0)) / jnp.maximum(jnp.sum(counts), 1)
+    return jnp.sum(jnp.where(counts, distance, 0)) / jnp.maximum(jnp.sum(counts), 1).astype(distance.dtype)

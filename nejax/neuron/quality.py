@@ -9,8 +9,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from nejax.errors import UserError
+from nejax.neuron.array_function import array_function
 from nejax.neuron.labels import relabel
-from nejax.neuron.pairs import masked_distances, require_square
+from nejax.neuron.pairs import masked_distances
 
 _MOST_ROWS = 46_340
 """The square of more rows is no int32."""
@@ -25,6 +26,7 @@ class Silhouette(NamedTuple):
     """`[]` the mean over the unmasked examples."""
 
 
+@array_function
 @partial(jax.jit, static_argnames="max_clusters")
 def silhouette(
     distances: Float[Array, "n n"], labels: Int[Array, " n"], *, max_clusters: int | None = None
@@ -51,18 +53,18 @@ def silhouette(
     Raises:
         UserError: the distances are not square, the labels have another length, or `max_clusters` is below 1.
     """
-    require_square(distances, "labels", labels)
     if max_clusters is not None and max_clusters < 1:
         raise UserError(f"max_clusters is {max_clusters}; expected at least 1, or None for as many as there are rows")
     mask = labels >= 0
     distances, _, pairs = masked_distances(distances, mask)
     if max_clusters is None:
         labels, max_clusters = relabel(labels, mask), distances.shape[0]
+    dtype = distances.dtype
 
-    member = labels[:, None] == jnp.arange(max_clusters)[None, :]
-    size = jnp.sum(member, axis=0)
+    member = labels[:, None] == jnp.arange(max_clusters, dtype=labels.dtype)[None, :]
+    size = jnp.sum(member, axis=0, dtype=dtype)
     distances = jnp.where(pairs, distances, 0)
-    total = jnp.matmul(distances, member.astype(distances.dtype), precision=lax.Precision.HIGHEST)
+    total = jnp.matmul(distances, member.astype(dtype), precision=lax.Precision.HIGHEST)
     own = jnp.sum(jnp.where(member, total, 0), axis=1)
     others = jnp.sum(jnp.where(member, size[None, :] - 1, 0), axis=1)
     a = own / jnp.maximum(others, 1)
@@ -71,13 +73,14 @@ def silhouette(
     larger = jnp.maximum(a, b)
     samples = jnp.where((others > 0) & (larger != 0), (b - a) / jnp.where(larger == 0, 1, larger), 0)
 
-    n_clusters, n_examples = jnp.sum(size > 0), jnp.sum(mask)
+    n_clusters, n_examples = jnp.sum(size > 0, dtype=dtype), jnp.sum(mask, dtype=dtype)
     defined = (n_clusters > 1) & (n_clusters < n_examples) & jnp.all(labels < max_clusters)
     samples = jnp.where(mask & defined & jnp.isfinite(jnp.sum(distances, axis=1)), samples, jnp.nan)
     mean = jnp.sum(jnp.where(mask, samples, 0)) / jnp.maximum(n_examples, 1)
     return Silhouette(samples, jnp.where(defined, mean, jnp.nan))
 
 
+@array_function
 @jax.jit
 def adjusted_rand_index(a: Int[Array, " n"], b: Int[Array, " n"]) -> Float[Array, ""]:
     """How far two labelings agree: 1 for the same partition, about 0 for what chance alone would give.
@@ -97,8 +100,6 @@ def adjusted_rand_index(a: Int[Array, " n"], b: Int[Array, " n"]) -> Float[Array
     Raises:
         UserError: the labelings differ in length, are of several neurons, or are longer than can be counted.
     """
-    if a.ndim != 1 or a.shape != b.shape:
-        raise UserError(f"labelings have shapes {a.shape} and {b.shape}; expected [n] twice: pass one neuron, or vmap")
     if a.size > _MOST_ROWS:
         raise UserError(f"labelings have {a.size} rows; expected at most {_MOST_ROWS}: compare a sample of the rows")
     mask = (a >= 0) & (b >= 0)

@@ -15,9 +15,14 @@ from one shape of arrays to another, is not to choose."""
 
 
 def seed_labels(
-    squared: Float[Array, "n n"], mask: Bool[Array, " n"], *, key: PRNGKeyArray, max_clusters: int
-) -> Int[Array, "max_clusters n"]:
-    """Each row's nearest seed, for every number of seeds from 1 to `max_clusters`.
+    squared: Float[Array, "n n"],
+    mask: Bool[Array, " n"],
+    *,
+    key: PRNGKeyArray,
+    max_clusters: int,
+    n_restarts: int,
+) -> Int[Array, "max_clusters n_restarts n"]:
+    """Each row's nearest seed, for every number of seeds from 1 to `max_clusters`, in several restarts.
 
     The first seed is any row. For each further one a few rows are drawn, with chances proportional to their squared
     distance to the nearest seed so far, and the one that would leave the least sum of these distances is kept. A draw
@@ -28,40 +33,38 @@ def seed_labels(
     Args:
         squared: `[n, n]` squared distances, finite; zero in masked rows and columns.
         mask: `[n]` false where a row does not count.
-        key: random key. The seeds do not depend on `max_clusters`.
+        key: random key. The seeds of a restart depend neither on `max_clusters` nor on `n_restarts`.
         max_clusters: the most seeds.
+        n_restarts: how often.
 
     Returns:
-        `[max_clusters, n]` int32: entry `(c, i)` is the number of the seed nearest to row `i` among the first `c + 1`,
-        the lowest on a tie; -1 where masked. Once every row coincides with a seed there are no further ones.
+        `[max_clusters, n_restarts, n]` int32: entry `(c, r, i)` is the number of the seed nearest to row `i` among the
+        first `c + 1` of restart `r`, the lowest on a tie; -1 where masked. Once every row coincides with a seed there
+        are no further ones.
     """
     n = squared.shape[0]
     rows = jnp.arange(n, dtype=jnp.int32)
     up_to = (rows[:, None] <= rows[None, :]).astype(squared.dtype)
 
-    def chances(seed: Int[Array, ""]) -> Float[Array, " candidates"]:
-        return jax.random.uniform(jax.random.fold_in(key, seed), (_CANDIDATES,), squared.dtype)
-
-    def draw(chance: Float[Array, " candidates"], weights: Float[Array, " n"]) -> Int[Array, " candidates"]:
+    def add(state: tuple[Array, Array], seed: Int[Array, ""]) -> tuple[tuple[Array, Array], Array]:
+        labels, nearest = state
+        # JAX draws the same numbers for the first restarts, however many there are.
+        chance = jax.random.uniform(jax.random.fold_in(key, seed), (n_restarts, _CANDIDATES), squared.dtype)
+        weights = jnp.where(seed == 0, mask[None, :].astype(squared.dtype), nearest)
         cumulative = jnp.matmul(weights, up_to, precision=lax.Precision.HIGHEST)
         # A row without weight is not drawn, however the sums round.
-        reached = (weights > 0)[None, :] & (cumulative[None, :] > (chance * cumulative[-1])[:, None])
-        return jnp.min(jnp.where(reached, rows[None, :], n - 1), axis=1)
-
-    def add(state: tuple[Array, Array], of: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
-        (labels, nearest), (seed, chance) = state, of
-        to_candidate = squared[draw(chance, nearest)]
-        potential = jnp.sum(jnp.minimum(nearest[None, :], to_candidate), axis=1)
+        reached = (weights > 0)[:, None, :] & (cumulative[:, None, :] > (chance * cumulative[:, -1:])[:, :, None])
+        to_candidate = squared[jnp.min(jnp.where(reached, rows[None, None, :], n - 1), axis=2)]
+        potential = jnp.sum(jnp.minimum(nearest[:, None, :], to_candidate), axis=2)
         # Two rows may leave the very same sum, each the nearest to the other: then rounding is not to choose.
-        best = jnp.argmax(potential <= jnp.min(potential) * (1 + NEAR_TIE))
-        to_seed = to_candidate[best]
+        good = potential <= jnp.min(potential, axis=1, keepdims=True) * (1 + NEAR_TIE)
+        best = jnp.where(seed == 0, 0, jnp.argmax(good, axis=1))
+        to_seed = jnp.take_along_axis(to_candidate, best[:, None, None], axis=1)[:, 0]
         labels = jnp.where(to_seed < nearest, seed, labels)
         return (labels, jnp.minimum(nearest, to_seed)), labels
 
-    seeds = jnp.arange(max_clusters, dtype=jnp.int32)
-    chance = jax.vmap(chances)(seeds)
-    first = draw(chance[0], mask.astype(squared.dtype))[0]
-    nearest = squared[first]
-    labels = jnp.where(mask, jnp.zeros_like(nearest, jnp.int32), -1)
-    _, more = lax.scan(add, (labels, nearest), (seeds[1:], chance[1:]))
-    return jnp.concatenate([labels[None, :], more])
+    # Any number of seeds is nearer than none.
+    none = jnp.where(mask, jnp.full_like(squared[0], jnp.inf), 0)
+    nearest = jnp.broadcast_to(none[None, :], (n_restarts, n))
+    labels = jnp.where(nearest > 0, -1, jnp.full_like(nearest, -1, jnp.int32))
+    return lax.scan(add, (labels, nearest), jnp.arange(max_clusters, dtype=jnp.int32))[1]

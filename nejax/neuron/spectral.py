@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from nejax.errors import UserError
+from nejax.neuron.array_function import array_function
 from nejax.neuron.kmeans import kmeans
-from nejax.neuron.pairs import masked_distances, require_square
+from nejax.neuron.pairs import masked_distances
 
 MAX_CLUSTERS = 20
 """The most clusters there can be, where no other bound is given."""
@@ -54,6 +56,7 @@ class Spectral(NamedTuple):
     """`[]` whether the k-means of the eigenvectors' rows came to an end; false if all labels are -1."""
 
 
+@array_function
 def spectral(
     distances: Float[Array, "n n"] | Float[np.ndarray, "n n"],
     n_clusters: int | np.integer | Int[Array, ""] | None = None,
@@ -96,8 +99,6 @@ def spectral(
     Raises:
         UserError: the distances are not square, the mask has another length, or a number is out of range.
     """
-    distances, mask = jnp.asarray(distances), None if mask is None else jnp.asarray(mask)
-    require_square(distances, "mask", mask)
     for name, value in (("max_clusters", max_clusters), ("n_neighbors", n_neighbors), ("n_restarts", n_restarts)):
         if value < 1:
             raise UserError(f"{name} is {value}; expected at least 1")
@@ -135,13 +136,14 @@ def _spectral(
     n_rows = jnp.sum(mask, dtype=jnp.int32)
     k = jnp.where(given == _CHOOSE, n_clusters_by_eigengap(eigenvalues), given)
     k = jnp.where(finite, jnp.minimum(k, n_rows), 0)
-    chosen = jnp.arange(eigenvectors.shape[1]) < k
+    chosen = jnp.arange(eigenvectors.shape[1], dtype=k.dtype) < k
     rows = jnp.where(mask[:, None] & chosen[None, :], eigenvectors, 0)
     rows = rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), jnp.finfo(rows.dtype).tiny)
     found = kmeans(rows, k, key=key, mask=mask, max_clusters=max_clusters, n_restarts=n_restarts)
     return Spectral(found.labels, k, jnp.where(finite, eigenvalues, jnp.nan), found.converged)
 
 
+@array_function
 @partial(jax.jit, static_argnames="n_neighbors")
 def affinity(
     distances: Float[Array, "n n"], mask: Bool[Array, " n"] | None = None, n_neighbors: int = N_NEIGHBORS
@@ -181,7 +183,7 @@ def affinity(
     there = nearest < jnp.inf
     nearest = jnp.where(there, nearest, 0)
     reach = jnp.max(nearest, axis=1)
-    scale = jnp.sum(nearest, axis=1) / jnp.maximum(jnp.sum(there, axis=1), 1)
+    scale = jnp.sum(nearest, axis=1) / jnp.maximum(jnp.sum(there, axis=1, dtype=nearest.dtype), 1)
     joined = pairs & (distances <= jnp.maximum(reach[:, None], reach[None, :]))
     # Of two identical examples the quotient is 0 / 0 where more of them leave no other unit: it counts as 0.
     units = jnp.maximum(scale[:, None] * scale[None, :], jnp.finfo(distances.dtype).tiny)
@@ -206,7 +208,7 @@ def largest_eigenpairs(
     diagonal = jnp.where(mask, jnp.where(alone, 1, 0), _OUTSIDE)
     values, vectors = _eigenpairs(normalised + jnp.diag(diagonal.astype(weights.dtype)))
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
-    values = jnp.where(jnp.arange(len(values)) < jnp.sum(mask), values, jnp.nan)
+    values = jnp.where(jnp.arange(len(values), dtype=jnp.int32) < jnp.sum(mask, dtype=jnp.int32), values, jnp.nan)
     return jnp.pad(values, (0, count - len(values)), constant_values=jnp.nan), vectors
 
 
@@ -230,4 +232,9 @@ def _eigenpairs_of_many(axis_size: int, in_batched: Any, matrices: Array) -> tup
     # On CPU, XLA shares the matrices of a batch out to the threads that run the computation, and waits in one of them:
     # two batches in one computation may wait for each other forever. One matrix at a time waits for nobody.
     alone_each = partial(lax.map, _eigenpairs)
+    of = jax.typeof(matrices).sharding
+    if of.spec and of.spec[0] is not None:  # an explicit axis of a mesh: each device has matrices of its own
+        over = PartitionSpec(of.spec[0])
+        each_device = jax.shard_map(alone_each, mesh=of.mesh, in_specs=over, out_specs=(over, over))
+        return each_device(matrices), (True, True)
     return lax.platform_dependent(matrices, cpu=alone_each, default=jax.vmap(_eigh)), (True, True)

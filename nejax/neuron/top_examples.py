@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from nejax.errors import UserError
-from nejax.neuron.one_kernel import on_cpu, one_kernel_in_place
+from nejax.neuron.one_kernel import loops_are_kernels, small_call
 
 _CHUNK = 16
 """Arrivals ranked at once."""
@@ -57,9 +57,50 @@ def update_top_examples(
     """
     if not len(activation):
         return top
+    return TopExamples(*_insert_by_chunks(tuple(top), *_orderly(top, activation, sequence, position)))
+
+
+def update_top_examples_of_layer(
+    top: TopExamples,
+    activation: Float[Array, "neurons b"],
+    sequence: Int[Array, " b"],
+    position: Int[Array, "neurons b"],
+) -> TopExamples:
+    """`update_top_examples` of many neurons that look at the same sequences: for layer programs.
+
+    Where loops are kernels, one of them goes through all neurons and overwrites their buffers where they are, if the
+    caller donates them: a step costs what it changes.
+
+    Args:
+        top: the buffers, with a leading axis over neurons.
+        activation: `[neurons, b]`, see `update_top_examples`.
+        sequence: `[b]`.
+        position: `[neurons, b]`.
+
+    Returns:
+        The new buffers.
+    """
+    if not loops_are_kernels() or not len(sequence):
+        return jax.vmap(update_top_examples, (0, 0, None, 0))(top, activation, sequence, position)
+    return TopExamples(*_take_in(*top, *_orderly(top, activation, sequence, position)))
+
+
+def _orderly(top: TopExamples, activation: Array, sequence: Array, position: Array) -> tuple[Array, Array, Array]:
     activation = jnp.where(activation > -jnp.inf, activation, -jnp.inf)  # NaN has no place in an order
-    new = activation.astype(top.activation.dtype), sequence.astype(jnp.int32), position.astype(jnp.int32)
-    return TopExamples(*_take_in(tuple(top), *new))
+    return activation.astype(top.activation.dtype), sequence.astype(jnp.int32), position.astype(jnp.int32)
+
+
+@small_call
+def _take_in(
+    strengths: Array, sequences: Array, positions: Array, activation: Array, sequence: Array, position: Array
+) -> tuple[Array, ...]:
+    """Every neuron's buffer after the new examples, one neuron after another."""
+
+    def neuron(i: Int[Array, ""], buffers: tuple[Array, ...]) -> tuple[Array, ...]:
+        own = _insert_each(tuple(x[i] for x in buffers), activation[i], sequence, position[i])
+        return tuple(lax.dynamic_update_index_in_dim(x, v, i, 0) for x, v in zip(buffers, own, strict=True))
+
+    return lax.fori_loop(0, len(strengths), neuron, (strengths, sequences, positions))
 
 
 def _insert_each(top: tuple[Array, ...], *new: Array) -> tuple[Array, ...]:
@@ -98,9 +139,6 @@ def _insert_by_chunks(top: tuple[Array, ...], *new: Array) -> tuple[Array, ...]:
     )
     best, _ = lax.scan(lambda top, chunk: (_insert(top, chunk), None), TopExamples(*top), TopExamples(*chunks))
     return tuple(best)
-
-
-_take_in = one_kernel_in_place(lambda *args: (_insert_each if on_cpu() else _insert_by_chunks)(*args))
 
 
 def _insert(top: TopExamples, new: TopExamples) -> TopExamples:

@@ -16,6 +16,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from nejax.neuron.average_linkage import average_linkage, cut
 from nejax.neuron.embeddings import embedding_distances
+from nejax.neuron.one_kernel import layer_program, loops_are_kernels
 from nejax.neuron.polysemanticity import (
     Polysemanticity,
     count_unit_embeddings,
@@ -140,6 +141,7 @@ def _measure_examples(
 
 
 @partial(jax.jit, static_argnames="height")
+@layer_program
 def _measure_chunk(
     x: Float[Array, "rows d"], index: Int[Array, "chunk n_examples"], w: Float[Array, "chunk d"], height: float
 ) -> Polysemanticity:
@@ -149,4 +151,4 @@ def _measure_chunk(
         distances = embedding_distances(x[jnp.maximum(index, 0)], w)
         return polysemanticity(distances, cut(average_linkage(distances, mask), height))
 
-    return lax.map(unit, (index, w), batch_size=8)
+    return lax.map(unit, (index, w), batch_size=None if loops_are_kernels() else 8)

@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from nejax.models.reading import LayerView
+from nejax.neuron.one_kernel import layer_program
 from nejax.neuron.polysemanticity import streaming_mean_distance
 from nejax.pipeline.census_tiles import N_BANDS, Places, Tiles, lay_out, look
 from nejax.pipeline.checkpoints import Checkpoints
@@ -263,6 +264,7 @@ Carry = tuple[Array, dict[str, Array], Bool[Array, " n_layers"]]
 
 
 @partial(jax.jit, static_argnames=("graph", "n_slots"), donate_argnames="carry")
+@layer_program
 def _step(
     carry: Carry,
     state: Any,

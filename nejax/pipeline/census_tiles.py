@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Float16, Int
 
-from nejax.neuron.one_kernel import each_row, on_cpu, small_call
+from nejax.neuron.one_kernel import each_row, loops_are_kernels, on_cpu, small_call
 from nejax.neuron.polysemanticity import inverse_norms, scaled
 
 EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
@@ -198,7 +198,7 @@ def _fired(
     def add(above: Array, mass: Array, a: Array) -> tuple[Array, Array]:
         return above + (a > edge).astype(jnp.int32), mass + jnp.maximum(a, 0)
 
-    if on_cpu():  # sums down the columns, each a loop of its own, are slow there
+    if loops_are_kernels():  # sums down the columns, each a loop of its own, are slow there
         zero = _zero_of(a)
         start = zero + jnp.zeros_like(edge, jnp.int32), zero.astype(a.dtype)
         above, mass = lax.fori_loop(0, len(a), lambda i, sums: add(sums[0], sums[1], a[i]), start)
@@ -245,7 +245,7 @@ def _the_better(
 
 @small_call
 def _count(which: Array, a: Array, slot: Array) -> tuple[Array, Array]:
-    if not on_cpu():
+    if not loops_are_kernels():
         won = which == slot
         return won.sum(axis=0, dtype=jnp.int32), jnp.where(won, a, 0).sum(axis=0)
 

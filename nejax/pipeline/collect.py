@@ -21,7 +21,8 @@ from nejax.errors import UserError
 from nejax.models.reading import LayerView
 from nejax.neuron.activation_summary import ActivationSummary, summarize_activations
 from nejax.neuron.moments import Moments, merge_moments, no_moments
-from nejax.neuron.top_examples import TopExamples, empty_top_examples, update_top_examples
+from nejax.neuron.one_kernel import layer_program
+from nejax.neuron.top_examples import TopExamples, empty_top_examples, update_top_examples_of_layer
 from nejax.pipeline.checkpoints import Checkpoints
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
@@ -194,6 +195,7 @@ Carry = tuple[Collection, Bool[Array, " n_layers"]]
 
 
 @partial(jax.jit, static_argnames="graph", donate_argnames="carry")
+@layer_program
 def _step(carry: Carry, state: Any, batch: Any, special: Array, first_position: Array, *, graph: Any) -> Carry:
     """Add a batch to the collection."""
     collection, finite = carry
@@ -238,7 +240,7 @@ def _add(
     n_layers, _, n_neurons = peak.shape
     by_neuron = [x.swapaxes(1, 2).reshape(n_layers * n_neurons, -1) for x in (peak, position)]
     buffers = jax.tree.map(lambda x: x.reshape(n_layers * n_neurons, -1), collection.examples)
-    buffers = jax.vmap(update_top_examples, (0, 0, None, 0))(buffers, by_neuron[0], sequence, by_neuron[1])
+    buffers = update_top_examples_of_layer(buffers, by_neuron[0], sequence, by_neuron[1])
     n_fired, moments = counts
     return Collection(
         examples=jax.tree.map(lambda x: x.reshape(n_layers, n_neurons, -1), buffers),

@@ -15,6 +15,7 @@ from nejax.neuron.average_linkage import Linkage, average_linkage
 from nejax.neuron.clusters import central_examples, cohesion, feature_directions
 from nejax.neuron.coordinates import principal_coordinates
 from nejax.neuron.embeddings import embedding_distances
+from nejax.neuron.one_kernel import layer_program, loops_are_kernels
 from nejax.neuron.polysemanticity import Polysemanticity, polysemanticity
 from nejax.neuron.quality import silhouette
 from nejax.pipeline.clustering import Clustering
@@ -221,6 +222,7 @@ class LayerClusterer:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), np.concatenate(directions)
 
 
+@layer_program
 def _split_neurons(
     inputs: Float[Array, "n_inputs d_model"],
     reference: Float[Array, "n_reference d_model"],
@@ -245,5 +247,4 @@ def _split_neurons(
         return cluster_neuron(inputs[jnp.maximum(rows, 0)], rows >= 0, w, height, key, clustering=clustering)
 
     # A CPU core keeps the matrices of one neuron in its cache; accelerators want all side by side.
-    on_cpu = jax.default_backend() == "cpu"
-    return lax.map(split, (rows, w, keys), batch_size=None if on_cpu else len(rows))
+    return lax.map(split, (rows, w, keys), batch_size=None if loops_are_kernels() else len(rows))

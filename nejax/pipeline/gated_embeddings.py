@@ -28,6 +28,7 @@ from scipy.stats import rankdata
 from nejax.models.activations import ACTIVATIONS
 from nejax.models.two_sided import gate_and_up
 from nejax.neuron.embeddings import embedding_distances
+from nejax.neuron.one_kernel import layer_program
 from nejax.pipeline.agreement import agreement
 from nejax.pipeline.clustering import Clustering
 from nejax.pipeline.features import HEIGHT_QUANTILE, calibrated_height, cluster_neuron
@@ -121,6 +122,7 @@ def gradient_embeddings(unit: Unit, activation: str) -> Float[Array, "n d_model"
 
 
 @partial(jax.jit, static_argnames="activation")
+@layer_program
 def _split(units: Unit, *, activation: str) -> tuple[Array, Array, Array, Array]:
     """Of every unit: distances by each embedding, by the gradient, and each embedding's labels and silhouette."""
 

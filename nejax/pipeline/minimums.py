@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from nejax.neuron.assignment import assign, least_similarity
 from nejax.neuron.clusters import feature_similarity
-from nejax.neuron.one_kernel import on_cpu
+from nejax.neuron.one_kernel import layer_program, loops_are_kernels
 from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
 from nejax.pipeline.features import HEIGHT_QUANTILE, calibrated_height
 from nejax.pipeline.stores import Store
@@ -93,6 +93,7 @@ class Checker:
         return Reproduced(*fetch(self._check(*place(for_all), *place([*of_neurons, *examples], AXIS))).sum(0).tolist())
 
 
+@layer_program
 def _check(
     inputs: Float[Array, "n_inputs d_model"],
     directions: Float[Array, "n_directions d_model"],
@@ -120,7 +121,7 @@ def _check(
         return jnp.stack([(kind & (label >= 0)).sum(dtype=jnp.int32) for kind in kinds])
 
     neurons = (w, first, n_features, input_of, label)
-    return lax.map(check, neurons, batch_size=None if on_cpu() else _SIDE_BY_SIDE)
+    return lax.map(check, neurons, batch_size=None if loops_are_kernels() else _SIDE_BY_SIDE)
 
 
 def layer_minimums(found: Store, height: np.ndarray) -> Float[np.ndarray, " n_features"]:
@@ -146,6 +147,7 @@ def layer_minimums(found: Store, height: np.ndarray) -> Float[np.ndarray, " n_fe
 
 
 @partial(jax.jit, static_argnames="quantile")
+@layer_program
 def heights(
     reference: Float[Array, "n_reference d_model"],
     w_in: Float[Array, "d_model n_neurons"],
@@ -155,5 +157,5 @@ def heights(
     return lax.map(
         lambda w: calibrated_height(reference, w, quantile),
         w_in.T.astype(jnp.float32),
-        batch_size=None if on_cpu() else _SIDE_BY_SIDE,
+        batch_size=None if loops_are_kernels() else _SIDE_BY_SIDE,
     )

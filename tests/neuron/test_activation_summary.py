@@ -8,6 +8,7 @@ import pytest
 from nejax.neuron import activation_summary
 from nejax.neuron.activation_summary import ActivationSummary, summarize_activations
 from nejax.neuron.moments import Moments
+from nejax.neuron.one_kernel import layer_program
 
 FORMS = {"as here": summarize_activations, "as on accelerators": activation_summary._all_at_once}
 SHAPES = [(1, 1, 5), (2, 3, 300), (1, 17, 256), (3, 8, 257), (4, 40, 24)]
@@ -108,5 +109,10 @@ def test_under_shard_map_every_device_summarises_its_own():
 
 
 def test_xla_compiles_one_call():
-    compiled = jax.jit(summarize_activations).lower(jnp.ones((4, 16, 512)), jnp.ones((4, 16), bool)).compile().as_text()
+    compiled = (
+        jax.jit(layer_program(summarize_activations))
+        .lower(jnp.ones((4, 16, 512)), jnp.ones((4, 16), bool))
+        .compile()
+        .as_text()
+    )
     assert 'xla_cpu_small_call="true"' in compiled

@@ -116,16 +116,16 @@ def test_vmap_over_neurons_is_a_loop_and_jit_changes_nothing():
 @pytest.mark.parametrize(
     ("x", "w", "directions", "minimum", "said"),
     [
-        ((D,), (D,), (5, D), (), r"x, w and directions have shapes \(12,\), \(12,\) and \(5, 12\); expected \[m, d\]"),
-        ((3, D), (D, 1), (5, D), (), r"pass one neuron, or use jax.vmap"),
-        ((3, D), (D,), (5, D + 1), (), r"expected \[m, d\], \[d\] and \[k, d\]"),
+        ((D,), (D,), (5, D), (), r"x has shape \(12,\); expected \[m, d\]: pass one neuron, or use jax.vmap"),
+        ((3, D), (D, 1), (5, D), (), r"w has shape \(12, 1\); expected \[d\]: pass one neuron, or use jax.vmap"),
+        ((3, D), (D,), (5, D + 1), (), r"directions have shape \(5, 13\); expected \[k, d\] with d = 12, as in x"),
         ((3, D), (D,), (5, D), (4,), r"min_similarity has shape \(4,\); expected one number, or one for each of 5"),
         ((3, D), (D,), (5, D), (1, 5), r"min_similarity has shape \(1, 5\)"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(x, w, directions, minimum, said):
     with pytest.raises(UserError, match=said):
-        assign.__wrapped__.__wrapped__(*map(np.ones, (x, w, directions, minimum)))
+        assign(*map(np.ones, (x, w, directions, minimum)))
 
 
 # --- the least similarity

@@ -60,7 +60,7 @@ def test_inertia_is_that_of_the_labels_and_no_move_is_left(face, spherical):
         points = face.points(x)
         assert found.converged
         assert found.n_clusters == found.labels.max() + 1 == 5
-        assert np.isnan(found.silhouettes).all()
+        assert found.silhouettes is None
         np.testing.assert_allclose(found.inertia, inertia(points, found.labels, spherical), rtol=1e-5)
         assert best_inertia_after_a_move(points, found.labels, 5, spherical) >= found.inertia * (1 - 1e-5)
 
@@ -83,6 +83,8 @@ def test_padded_is_unpadded_and_a_layer_is_a_loop(face, spherical, n_clusters):
         for i, found in enumerate(run(face, problems, n_clusters, spherical, seed)):
             np.testing.assert_array_equal(found.labels, expected.labels[i])
             for name in ("inertia", "n_clusters", "silhouettes", "converged"):
+                if name == "silhouettes" and n_clusters:
+                    continue
                 # silhouettes are differences: off by some 1e-7
                 np.testing.assert_allclose(getattr(found, name), getattr(expected, name)[i], rtol=1e-5, atol=1e-6)
     if not (spherical or n_clusters is None):
@@ -146,7 +148,8 @@ def test_however_the_number_is_given(face):
     traced = face.function(data, jnp.int32(k), key=KEY, max_clusters=60)
     for got in (bounded, traced, chosen):
         np.testing.assert_array_equal(got.labels, given.labels)
-    assert [len(got.silhouettes) for got in (given, bounded, traced, chosen)] == [k, 9, 30, 11]
+    assert chosen.silhouettes.shape == (11,)
+    assert given.silhouettes is bounded.silhouettes is traced.silhouettes is None
 
 
 @pytest.mark.slow
@@ -209,7 +212,7 @@ def test_no_row_one_and_two(face, spherical, n_clusters):
         assert found.converged
         if n < 2 or n_clusters:
             np.testing.assert_allclose(found.inertia, 0, atol=1e-6)
-        assert np.isnan(found.silhouettes).all()
+        assert found.silhouettes is None if n_clusters else np.isnan(found.silhouettes).all()
 
 
 @FACES
@@ -262,7 +265,7 @@ def test_a_traced_number_out_of_range_gives_no_answer(face):
         ({"max_steps": 0}, r"max_steps is 0"),
         ({"n_clusters": None, "min_silhouette": 1.5}, r"min_silhouette is 1.5; expected -1 to 1"),
         ({"n_clusters": None, "min_silhouette": float("nan")}, r"min_silhouette is nan"),
-        ({"mask": np.ones(5, bool)}, r"mask has shape \(5,\); expected \(6,\)"),
+        ({"mask": np.ones(5, bool)}, r"mask has shape \(5,\); expected \[n\] with n = 6"),
     ],
 )
 @FACES
