@@ -1,5 +1,6 @@
 """A picture of one neuron: the dendrogram of its examples, coloured by feature, beside what each feature answers to."""
 
+from collections import Counter
 from pathlib import Path
 from textwrap import shorten
 
@@ -97,7 +98,7 @@ def _write_features(axes: Axes, features: list[Feature]) -> None:
     axes.set_xlim(0, 1)
     row = 0.0
     for feature in features:
-        peaks = "  ".join(f"{text.strip() or repr(text)} ×{count}" for text, count in feature.peak_tokens)
+        peaks = "  ".join(f"{name} ×{count}" for name, count in _named(feature.peak_tokens))
         axes.text(
             0.0,
             row,
@@ -113,3 +114,11 @@ def _write_features(axes: Axes, features: list[Feature]) -> None:
             line = example.snippet(_WIDTH)
             axes.text(0.015, row + 1 + i, line, family="DejaVu Sans Mono", fontsize=8.5, parse_math=False)
         row += _SNIPPETS + 1.9
+
+
+def _named(peak_tokens: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Peak tokens by what is shown of them, those that differ in white space alone as one, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for text, count in peak_tokens:
+        counts[text.strip() or repr(text)] += count
+    return counts.most_common()

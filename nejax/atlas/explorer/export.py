@@ -14,14 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from nejax.atlas.explorer.pages import ASSETS, SITE, may_be_kept, pages
 from nejax.atlas.explorer.search_index import search_shards
 from nejax.atlas.explorer.shards import VERSION, Shards, to_json
 from nejax.atlas.files import AtlasFiles
 from nejax.errors import UserError
 from nejax.pipeline.stores import stop_on_full_disk
-
-PAGES = Path(__file__).parent / "site"
-"""What is not the atlas's: the same for the server."""
 
 LIMITS = (None, 32, 16, 8, 4, 2, 1)
 """How many of a feature's examples have their text; the first that fits is taken."""
@@ -93,7 +91,8 @@ class _Site:
 
     def write(self, most: float) -> Exported:
         """Write everything but the neurons: their size is known then, and decides how much text there can be."""
-        shutil.copytree(PAGES, self.folder)
+        for name, page in pages().items():
+            self._write_page(name, page)
         shards = self.shards
         names = [column.name for column in shards.columns]
         self._store("measures", len(names), ((f"columns/{name}", shards.column(name)) for name in names))
@@ -114,6 +113,14 @@ class _Site:
             f"--max_mb={most / 1e6:g} is too little: with the text of one example a feature, the site takes about "
             f"{math.ceil(needed / 1e5) / 10:g} MB; allow so much"
         )
+
+    def _write_page(self, name: str, page: bytes) -> None:
+        """A file of the pages; beside a large one its compressed form, which file servers may be told to send."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(page)
+        if may_be_kept(name):
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(page, mtime=0))
 
     def _predicted(self, limit: int | None) -> float:
         """The size of all neurons' shards, from that of some."""
@@ -171,7 +178,7 @@ def _refuse_foreign(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise UserError(f"--export={target} is a file; expected a folder, or a name that is free")
     there = sorted(path.name for path in target.iterdir()) if target.exists() else []
-    known = {"data", *(page.name for page in PAGES.iterdir())} if _is_export(target) else set()
+    known = {"data", ASSETS, *(page.name for page in SITE.iterdir())} if _is_export(target) else set()
     foreign = [name for name in there if name not in known]
     if foreign:
         raise UserError(

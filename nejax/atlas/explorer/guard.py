@@ -20,9 +20,11 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
 }
 """Of every answer."""
+
+ASK_AGAIN = {"Cache-Control": "no-cache"}
+"""Of an answer that does not say itself how long it may be kept: a browser asks each time whether it has changed."""
 
 LONGEST_ADDRESS = 12 * LONGEST_QUERY + 200
 """Bytes of a path, and of what follows its question mark: a character takes up to 12."""
@@ -52,7 +54,10 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                for name, value in ASK_AGAIN.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         answer = self._refusal(scope) or self._app

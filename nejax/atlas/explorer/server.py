@@ -1,6 +1,6 @@
 """The explorer's server: its pages and the atlas's shards, read-only, from one process."""
 
-import mimetypes
+import hashlib
 import re
 import sys
 import time
@@ -8,28 +8,29 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from nejax.atlas.explorer.guard import Guard, refusal
 from nejax.atlas.explorer.openapi import MOST_OFFSET, describe
+from nejax.atlas.explorer.pages import may_be_kept, media_type, pages
 from nejax.atlas.explorer.shards import VERSION, NoShard, Shards, to_json
 from nejax.atlas.search import LONGEST_QUERY
 from nejax.errors import UserError
 
-SITE = Path(__file__).parent / "site"
-"""The pages."""
+FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+"""Of what has another address when it has another content."""
 
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _KEPT = 16 << 20  # bytes of answers
+_LEVEL = 4  # of gzip: 9 takes longer than it saves
 _NUMBER = re.compile("0|[1-9][0-9]{0,8}")
 
 
@@ -43,8 +44,6 @@ def explorer_app(shards: Shards, host: str = "127.0.0.1") -> ASGIApp:
         shards: of the atlas.
         host: the address that the server is bound to, see `nejax.atlas.explorer.guard.Guard`.
     """
-    for suffix, kind in _TYPES.items():
-        mimetypes.add_type(kind, suffix)  # a machine may have other ideas, and browsers run no scripts of other types
     data, root = _Data(shards), f"/data/v{VERSION}"
     routes = [
         Route(f"{root}/atlas.json", data.atlas),
@@ -54,10 +53,11 @@ def explorer_app(shards: Shards, host: str = "127.0.0.1") -> ASGIApp:
         Route(f"{root}/search", data.search),
         Route("/openapi.json", data.description),
         Route("/data/{rest:path}", _no_data),
-        Mount("/", StaticFiles(directory=SITE, html=True)),
+        Route("/{name:path}", _page),
     ]
     handlers = {HTTPException: _refused, NoShard: _no_shard, UserError: _damaged, Exception: _failed}
-    app = Starlette(routes=routes, exception_handlers=handlers)
+    packed = Middleware(GZipMiddleware, minimum_size=1000, compresslevel=_LEVEL)
+    app = Starlette(routes=routes, exception_handlers=handlers, middleware=[packed])
     app.router.redirect_slashes = False
     return Guard(app, host)
 
@@ -109,11 +109,7 @@ class _Data:
         if body is None:
             body = to_json(make())
             self._cache.put(address, body)
-        headers = {"ETag": self._etag}
-        known = request.headers.get("if-none-match", "").split(",")
-        if self._etag in [tag.strip().removeprefix("W/") for tag in known]:
-            return Response(status_code=304, headers=headers)
-        return Response(body, headers=headers, media_type="application/json")
+        return _unless_known(request, body, {"ETag": self._etag}, "application/json")
 
 
 class _Cache:
@@ -140,6 +136,23 @@ def _number(request: Request, name: str) -> int:
     if not _NUMBER.fullmatch(value):
         raise HTTPException(404, f"{name} is {value[:40]!r}; expected a whole number")
     return int(value)
+
+
+def _unless_known(request: Request, body: bytes, headers: dict[str, str], media_type: str) -> Response:
+    """An answer, without its body where the browser has it."""
+    known = request.headers.get("if-none-match", "").split(",")
+    if headers["ETag"] in [tag.strip().removeprefix("W/") for tag in known]:
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type=media_type)
+
+
+async def _page(request: Request) -> Response:
+    name = request.path_params["name"] or "index.html"
+    content = pages().get(name)
+    if content is None:
+        raise HTTPException(404)
+    headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()[:16]}"', **(FOR_EVER if may_be_kept(name) else {})}
+    return _unless_known(request, content, headers, media_type(name))
 
 
 async def _no_data(request: Request) -> Response:

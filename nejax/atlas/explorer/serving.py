@@ -9,7 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from nejax.atlas.explorer.guard import HEADERS, LONGEST_ADDRESS, is_loopback
+from nejax.atlas.explorer.guard import ASK_AGAIN, HEADERS, LONGEST_ADDRESS, is_loopback
 from nejax.errors import UserError
 
 
@@ -82,7 +82,7 @@ class _Protocol(H11Protocol):
             "Content-Type: text/plain; charset=utf-8",
             f"Content-Length: {len(body)}",
             "Connection: close",
-            *(f"{name}: {value}" for name, value in HEADERS.items()),
+            *(f"{name}: {value}" for name, value in (HEADERS | ASK_AGAIN).items()),
         ]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()

@@ -81,7 +81,7 @@ def test_it_says_where_it_is_and_ends_on_ctrl_c_leaving_the_atlas_as_it_was(run,
     before = digests()
     with serving(run, tmp_path) as (process, port, lines):
         assert f"ssh -L {port}:127.0.0.1:{port} {getpass.getuser()}@{socket.gethostname()}" in lines[1]
-        for address in ("/", "/js/app.js", "/data/v1/search?q=river", "/data/v1/sequences/0.json", "/openapi.json"):
+        for address in ("/", "/icon.svg", "/data/v1/search?q=river", "/data/v1/sequences/0.json", "/openapi.json"):
             assert ask(port, address)[0] == 200
         assert ask(port, "/data/v1/neurons/2/5.json")[2] == to_json(shards.neuron(2, 5))
         kept = socket.create_connection(("127.0.0.1", port))  # as a browser keeps one open

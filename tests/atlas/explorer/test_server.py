@@ -12,8 +12,9 @@ from starlette.testclient import TestClient
 
 from nejax.atlas.explorer import server
 from nejax.atlas.explorer.columns import COLUMNS
-from nejax.atlas.explorer.guard import HEADERS, LONGEST_ADDRESS, host_name, is_loopback
-from nejax.atlas.explorer.server import SITE, explorer_app
+from nejax.atlas.explorer.guard import ASK_AGAIN, HEADERS, LONGEST_ADDRESS, host_name, is_loopback
+from nejax.atlas.explorer.pages import may_be_kept, pages
+from nejax.atlas.explorer.server import FOR_EVER, explorer_app
 from nejax.atlas.explorer.shards import Shards, to_json
 from nejax.atlas.files import AtlasFiles
 from nejax.atlas.search import LONGEST_QUERY
@@ -21,7 +22,8 @@ from nejax.pipeline.stages import Run
 
 HERE = "http://127.0.0.1:8000"
 DATA = ["/data/v1/atlas.json", "/data/v1/neurons/1/2.json", "/data/v1/sequences/0.json", "/data/v1/columns/mean.json"]
-EVERY = [*DATA, "/data/v1/search?q=river", "/openapi.json", "/", "/index.html", "/js/app.js", "/style.css"]
+ASSETS = [f"/{name}" for name in pages() if may_be_kept(name)]
+EVERY = [*DATA, "/data/v1/search?q=river", "/openapi.json", "/", "/index.html", "/icon.svg", *ASSETS]
 
 
 def client_of(shards: Shards, host: str = "127.0.0.1", address: str = HERE) -> TestClient:
@@ -74,23 +76,39 @@ def test_every_answer_has_the_headers(client, address):
     assert "unsafe" not in policy and "http" not in policy
 
 
-@pytest.mark.parametrize(
-    "file",
-    [file for file in sorted(SITE.rglob("*")) if file.suffix in (".html", ".css", ".js", ".svg")],
-    ids=lambda file: str(file.relative_to(SITE)),
-)
-def test_every_page_is_sent_as_what_it_is(client, file: Path):
-    response = client.get("/" + str(file.relative_to(SITE)))
-    assert response.content == file.read_bytes()
-    kind = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}[file.suffix]
-    assert response.headers["content-type"].split(";")[0] == kind
+@pytest.mark.parametrize("name", list(pages()))
+def test_every_page_is_sent_as_what_it_is(client, name: str):
+    response = client.get(f"/{name}")
+    assert response.content == pages()[name]
+    kinds = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+    assert response.headers["content-type"].split(";")[0] == kinds.get(Path(name).suffix, "text/plain")
+
+
+def test_what_has_its_content_in_its_name_is_kept_for_ever_and_all_else_asked_for_again(client):
+    assert len(ASSETS) == 2
+    for address in EVERY:
+        expected = FOR_EVER if address in ASSETS else ASK_AGAIN
+        assert client.get(address).headers["cache-control"] == expected["Cache-Control"]
+    assert client.get("/nothing").headers["cache-control"] == ASK_AGAIN["Cache-Control"]
+    assert client.get(ASSETS[0].replace("assets/", "assets/0")).status_code == 404
+
+
+@pytest.mark.parametrize("address", [*ASSETS, *DATA])
+def test_answers_are_compressed_for_who_can_read_that(client, address):
+    packed = client.get(address, headers={"Accept-Encoding": "gzip"})
+    plain = client.get(address, headers={"Accept-Encoding": "identity"})
+    assert packed.content == plain.content and "content-encoding" not in plain.headers
+    if len(plain.content) >= 1000:
+        assert packed.headers["content-encoding"] == "gzip"
+        assert int(packed.headers["content-length"]) < 0.7 * len(plain.content)
+        assert "accept-encoding" in packed.headers["vary"].lower()
 
 
 @pytest.mark.parametrize("address", EVERY)
 def test_head_is_get_without_the_body(client, address):
     whole, head = client.get(address), client.head(address)
     assert head.status_code == 200
-    assert head.headers["content-length"] == str(len(whole.content))
+    assert head.headers["content-length"] == whole.headers["content-length"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "<SCRIPT>"])
@@ -227,7 +245,7 @@ def test_hosts_are_told_from_ports():
     ] * 3
 
 
-@pytest.mark.parametrize("address", [*DATA, "/openapi.json", "/", "/js/app.js"])
+@pytest.mark.parametrize("address", [*DATA, "/openapi.json", "/", *ASSETS])
 def test_what_the_browser_has_is_not_sent_again(client, address):
     tag = client.get(address).headers["etag"]
     for known in (tag, f'"other", {tag}', f"W/{tag}"):

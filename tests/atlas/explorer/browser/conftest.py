@@ -92,6 +92,24 @@ def page(watched: "Watched") -> "Page":
 
 
 @pytest.fixture(scope="session")
+def pages(neuron: Neuron) -> dict[str, str]:
+    """An address of every page."""
+    place = f"{neuron.layer}/{neuron.index}"
+    return {
+        "model": "#/model",
+        "neurons": "#/neurons",
+        "neuron": f"#/neuron/{place}",
+        "cut": f"#/neuron/{place}?cut=0.3&example=1",
+        "feature": f"#/feature/{place}/0",
+        "compare": f"#/compare?a={place}/0&b={place}",
+        "search": "#/search?q=the",
+        "sequence": f"#/sequence/{neuron.features[0].central.sequence}?at={neuron.features[0].central.position}",
+        "starred": "#/starred",
+        "about": "#/about",
+    }
+
+
+@pytest.fixture(scope="session")
 def neuron(explored: Atlas) -> Neuron:
     """One with several features, two of them with several examples, and a similar feature."""
     table = explored.features_table()

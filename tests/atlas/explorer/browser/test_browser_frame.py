@@ -25,24 +25,6 @@ WIDER = """() => [document.documentElement.scrollWidth, innerWidth, [...document
   .slice(0, 3).map((e) => e.outerHTML.slice(0, 120))]"""
 
 
-@pytest.fixture(scope="session")
-def pages(neuron: Neuron) -> dict[str, str]:
-    """An address of every page."""
-    place = f"{neuron.layer}/{neuron.index}"
-    return {
-        "model": "#/model",
-        "neurons": "#/neurons",
-        "neuron": f"#/neuron/{place}",
-        "cut": f"#/neuron/{place}?cut=0.3&example=1",
-        "feature": f"#/feature/{place}/0",
-        "compare": f"#/compare?a={place}/0&b={place}",
-        "search": "#/search?q=the",
-        "sequence": f"#/sequence/{neuron.features[0].central.sequence}?at={neuron.features[0].central.position}",
-        "starred": "#/starred",
-        "about": "#/about",
-    }
-
-
 def test_pages_are_sound(watched: Watched, pages: dict[str, str]):
     """One title, a name for every control, no two elements of one id, an exact address that survives a reload."""
     watched.allowed.append("/search/")
@@ -106,6 +88,56 @@ def test_keys(watched: Watched, explored: Atlas, neuron: Neuron):
     watched.go(f"#/feature/{neuron.layer}/{neuron.index}/0")
     page.keyboard.press("ArrowRight")
     expect(page.locator("h1")).to_contain_text("feature 1")
+
+
+@pytest.mark.parametrize("way", ["r", "back"])
+def test_an_open_menu_does_not_survive_the_page(watched: Watched, way: str):
+    watched.visit("#/model")
+    page = watched.go("#/neurons")
+    page.locator(".column-choice summary").click()
+    page.locator(".column-list input").nth(1).focus()
+    if way == "r":
+        page.locator(".column-choice summary").focus()
+        page.keyboard.press("r")
+        page.wait_for_function("() => location.hash.startsWith('#/neuron/')")
+    else:
+        page.go_back()
+    watched.settle()
+    expect(page.locator(".column-choice")).to_have_count(0)
+    expect(page.locator("h1")).to_have_count(1)
+    watched.go("#/neurons")
+    expect(page.locator(".column-list")).not_to_be_visible()
+
+
+def test_an_open_dialog_does_not_survive_the_page(watched: Watched, neuron: Neuron):
+    watched.visit("#/about")
+    page = watched.go(f"#/feature/{neuron.layer}/{neuron.index}/1")
+    watched.go(f"#/feature/{neuron.layer}/{neuron.index}/0")
+    page.get_by_role("button", name="Cite").click()
+    page.go_back()
+    watched.settle()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.go_back()
+    watched.settle()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_the_bar_does_not_stand_over_the_text_of_a_phone(browser: Browser, server: Site, pages: dict[str, str]):
+    context = new_context(browser, viewport={"width": 390, "height": 844})
+    watched = Watched(context, server)
+    page = watched.visit(pages["about"])
+    page.evaluate("scrollTo(0, 500)")
+    assert page.evaluate("document.querySelector('.bar').getBoundingClientRect().bottom") <= 0
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.evaluate("scrollTo(0, 500)")
+    top, height = page.evaluate(
+        "(({ top, height }) => [top, height])(document.querySelector('.bar').getBoundingClientRect())"
+    )
+    assert top == 0 and height < 60
+    context.close()
+    watched.check()
 
 
 def test_colours_are_kept(watched: Watched):

@@ -1,5 +1,6 @@
 """Text that is meant to do harm is shown as text."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ HOSTILE = [
     "\u2028line\u2029paragraph\ufeffmark\u00a0space\u200bzero",
     "constructor __proto__ toString hasOwnProperty &lt;b&gt; &amp; javascript:alert(5)",
 ]
+LONG_NAME = "n" * 3000
 NAME = "<img src=x onerror=alert(6)>\u202e.txt"
 
 
@@ -34,7 +36,8 @@ def hostile_atlas(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
     corpus.mkdir()
     for i, text in enumerate(HOSTILE):
         (corpus / f"{i}{NAME}").write_text(" ".join([text] * (1 if len(text) > 1000 else 4)), encoding="utf-8")
-    model = make_model(folder / "model")
+    (corpus / "names.jsonl").write_text(json.dumps({"id": LONG_NAME, "text": "A text of a long name. " * 20}))
+    model = make_model(folder / ("m" * 200))
     settings = Settings(model=str(model), corpus=str(corpus), seq_len=32, keep=16, examples=12, max_sequences=80)
     run = Run(folder / "run", settings, quiet=True)
     write_atlas(run)
@@ -54,7 +57,7 @@ def hostile_site(
 
 
 STRANGERS = """() => [
-  ...[...document.querySelectorAll("script")].filter((e) => !e.src.endsWith("js/app.js")),
+  ...[...document.querySelectorAll("script")].filter((e) => !e.src.endsWith("/app.js")),
   ...document.querySelectorAll("main img, main iframe, main object, main [onerror], main [onload]"),
 ].map((e) => e.outerHTML.slice(0, 100))"""
 UNSEEN = r"""() => document.querySelector("main").innerText
@@ -87,6 +90,22 @@ def test_hostile_text_is_text(browser: Browser, hostile_site: Site):
         assert page.evaluate(STRANGERS) == [], address
         assert page.evaluate(UNSEEN) is None, address
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), address
+    context.close()
+    watched.check()
+
+
+def test_a_long_name_makes_no_page_wide(browser: Browser, hostile_site: Site):
+    """A document's, wherever it is shown, and the model's."""
+    atlas = hostile_site.atlas
+    sequence = next(i for i in range(atlas.n_sequences) if atlas.document(i) == LONG_NAME)
+    context = new_context(browser, viewport={"width": 390, "height": 844})
+    watched = Watched(context, hostile_site)
+    watched.allowed.append("/search/")
+    for width in (390, 1024):
+        watched.page.set_viewport_size({"width": width, "height": 768})
+        for address in (f"#/sequence/{sequence}?at=3", "#/search?q=long+name", "#/model", "#/starred", "#/about"):
+            page = watched.visit(address)
+            assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), (width, address)
     context.close()
     watched.check()
 

@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
-from watched import Watched
+from playwright.sync_api import Browser, Page, expect
+from sites import Site
+from watched import Watched, new_context
 
 from nejax.atlas.atlas import Atlas
 from nejax.atlas.neuron import Neuron
@@ -175,3 +176,38 @@ def test_cuts_in_the_browser_are_those_of_nejax(watched: Watched):
             expected.append([np.asarray(cut(linkage, np.float32(height))).tolist() for height in heights])
     watched.visit("#/about")
     assert watched.page.evaluate(CUT, [watched.site.address, cases]) == expected
+
+
+MERGED = """(root) => import(`${root}js/tokens.js`).then(({ mergedPeaks, peakName }) => {
+  const peaks = [[" are", 2], ["is", 3], ["are", 1], ["\\n", 1], ["  ", 1], ["Are", 1]];
+  return [mergedPeaks(peaks).map(([text, n]) => [peakName(text), n]), mergedPeaks(mergedPeaks(peaks)).length];
+})"""
+
+
+def test_peak_tokens_that_read_alike_are_one(watched: Watched):
+    page = watched.visit("#/about")
+    names, n = page.evaluate(MERGED, watched.site.address)
+    assert sorted(names) == sorted([["are", 3], ["is", 3], ["⏎", 1], ["··", 1], ["Are", 1]])
+    assert [count for _, count in names] == [3, 3, 1, 1, 1] and n == len(names)
+
+
+def test_no_two_chips_of_a_feature_read_alike(watched: Watched, neuron: Neuron):
+    page = watched.visit(f"#/neuron/{neuron.layer}/{neuron.index}")
+    for chips in page.locator(".feature-card .peak-chips").all():
+        texts = chips.locator(".chip-text").all_inner_texts()
+        assert len({*texts}) == len(texts)
+
+
+def test_the_charts_do_not_scroll_inside_themselves(browser: Browser, server: Site, neuron: Neuron):
+    """On a low screen they go along until their foot is in sight; on a high one they stay."""
+    context = new_context(browser, viewport={"width": 1024, "height": 768})
+    watched = Watched(context, server)
+    page = watched.visit(f"#/neuron/{neuron.layer}/{neuron.index}")
+    charts = page.locator(".neuron-charts")
+    assert charts.evaluate("(e) => e.scrollHeight <= e.clientHeight && getComputedStyle(e).overflowY") == "visible"
+    histogram = page.locator("#histogram")
+    histogram.scroll_into_view_if_needed()
+    box = histogram.bounding_box()
+    assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= 768
+    context.close()
+    watched.check()

@@ -5,8 +5,10 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, Response, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, Response, Route, expect
 from sites import Site
+
+from nejax.atlas.explorer.pages import SITE
 
 SETTLED = """() => {
   const main = document.querySelector("main");
@@ -32,6 +34,8 @@ class Watched:
         self.allowed: list[str] = []
         self._open: set[Request] = set()
         self.page: Page = context.new_page()
+        # Tests of single modules import them from where they are: the site has all of them in one file.
+        self.page.route(re.compile(f"{re.escape(site.address)}(js|vendor)/"), self._module)
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
         self.page.on("request", self._request)
@@ -77,9 +81,17 @@ class Watched:
         script = "name => import('./js/data.js').then(({ openAtlas, shard }) => openAtlas().then(() => shard(name)))"
         return self.page.evaluate(script.replace("./js", f"{self.site.address}js"), name)
 
+    def data_of_atlas(self) -> Any:
+        """The description of the atlas."""
+        return self.page.evaluate("address => fetch(address).then((answer) => answer.json())", "data/v1/atlas.json")
+
     def check(self) -> None:
         """Nothing went wrong."""
         assert not self.problems, json.dumps(self.problems, indent=1)
+
+    def _module(self, route: Route) -> None:
+        name = route.request.url.removeprefix(self.site.address)
+        route.fulfill(body=(SITE / name).read_text("utf-8"), content_type="text/javascript")
 
     def _is_allowed(self, address: str) -> bool:
         return any(part in address for part in self.allowed)

@@ -1,6 +1,6 @@
 // The little that charts need: scales, ticks, sizes, and a bottom axis.
 
-import { useEffect, useRef, useState } from "../vendor/hooks.js";
+import { useLayoutEffect, useRef, useState } from "../vendor/hooks.js";
 import { decimal } from "./format.js";
 import { html } from "./html.js";
 
@@ -33,12 +33,28 @@ export function tickText(value) {
 export function useWidth(initial = 640) {
   const ref = useRef(null);
   const [width, setWidth] = useState(initial);
-  useEffect(() => {
-    const observer = new ResizeObserver(([entry]) => setWidth(Math.max(120, Math.floor(entry.contentRect.width))));
+  useLayoutEffect(() => {
+    const set = (width) => setWidth(Math.max(120, Math.floor(width)));
+    set(ref.current.clientWidth); // before anything is painted in a width that it does not have
+    const observer = new ResizeObserver(([entry]) => set(entry.contentRect.width));
     observer.observe(ref.current);
     return () => observer.disconnect();
   }, []);
   return [ref, width];
+}
+
+/** A ref of an element that then has its own height as "--height", for the sheet. */
+export function useHeightInSheet() {
+  const ref = useRef(null);
+  useLayoutEffect(() => {
+    const element = ref.current;
+    const set = () => element.style.setProperty("--height", `${element.offsetHeight}px`);
+    const observer = new ResizeObserver(set);
+    observer.observe(element);
+    set();
+    return () => observer.disconnect();
+  }, []);
+  return ref;
 }
 
 /** Ticks under a chart. `scale` maps values to x, `y` is where the axis lies. */

@@ -1,6 +1,7 @@
 // A neuron's examples as features: the atlas's own, or those of its dendrogram cut somewhere else.
 
 import { cut, largestFirst, pairDistances } from "./linkage.js";
+import { mergedPeaks } from "./tokens.js";
 
 const N_PEAK_TOKENS = 5;
 
@@ -80,7 +81,7 @@ function membersOf(labels) {
 }
 
 /** What the atlas knows of one of its own features. */
-const kept = ({ cohesion, central, peak_tokens }) => ({ cohesion, central, peaks: peak_tokens });
+const kept = ({ cohesion, central, peak_tokens }) => ({ cohesion, central, peaks: mergedPeaks(peak_tokens) });
 
 const described = (neuron, members, feature) => ({
   feature,
@@ -95,7 +96,7 @@ const described = (neuron, members, feature) => ({
 function mostFrequent(texts) {
   const counts = new Map();
   for (const text of texts) if (text !== null) counts.set(text, (counts.get(text) ?? 0) + 1);
-  return [...counts].sort(([, a], [, b]) => b - a).slice(0, N_PEAK_TOKENS);
+  return mergedPeaks(counts).slice(0, N_PEAK_TOKENS);
 }
 
 /** The features of the atlas that some examples are from, and whether all of theirs are among them. */

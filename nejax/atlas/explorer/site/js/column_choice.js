@@ -29,7 +29,9 @@ const usual = (atlas) => atlas.columns.filter(({ name }) => USUAL.includes(name)
 export function ColumnChoice({ shownColumns }) {
   const atlas = useAtlas();
   const details = useRef(null);
-  const close = () => (details.current.open = false);
+  const close = () => {
+    if (details.current) details.current.open = false;
+  };
   const choose = (names) => {
     const isUsual =
       names.join() ===
@@ -42,7 +44,7 @@ export function ColumnChoice({ shownColumns }) {
   const toggle = (column) =>
     choose(atlas.columns.filter((one) => isShown(one) !== (one === column)).map(({ name }) => name));
   const leave = (event) => {
-    if (!details.current.contains(event.relatedTarget)) close();
+    if (!event.currentTarget.contains(event.relatedTarget)) close(); // also while the page is taken away
   };
   const press = (event) => {
     if (event.key !== "Escape") return;

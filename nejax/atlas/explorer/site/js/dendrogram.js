@@ -77,7 +77,7 @@ export function Dendrogram({
         ${labels(order, clustering, y, row).map(
           ({ feature, place, text }) => html`<text key=${feature}
             class=${`leaf-label${dims(feature)}`} x=${x(0) - 8} y=${place}
-            data-feature=${feature} style=${{ fill: featureColour(feature) }}>${text} <tspan>${feature}</tspan></text>`,
+            data-feature=${feature} style=${{ "--colour": featureColour(feature) }}>${text} <tspan>${feature}</tspan></text>`,
         )}
         ${[selected, highlight.example].filter((i) => i !== null).map(
           (i, k) => html`<g key=${k} class=${k === 0 && i === selected ? "leaf-selected" : "leaf-lit"}

@@ -103,7 +103,7 @@ export function EmbeddingMap({ neuron, clustering, highlight, selected, order, o
             const at = labelled(one, examples);
             return at === null ? null : html`<text key=${one.feature} class=${dim(one.members[0]) ? "dim" : ""}
               x=${x(examples[at].x) + 8} y=${y(examples[at].y) - 6}
-              style=${{ fill: featureColour(one.feature) }}>${one.feature}</text>`;
+              style=${{ "--colour": featureColour(one.feature) }}>${one.feature}</text>`;
           })}
         </g>
       </svg>

@@ -6,6 +6,7 @@ import { decimal } from "./format.js";
 import { html } from "./html.js";
 import { setQuery, to } from "./route.js";
 import { activationName } from "./sides.js";
+import { Readout, useTokenCursor } from "./token_cursor.js";
 import { Tokens, visible, windowPieces } from "./tokens.js";
 
 const close = () => setQuery({ example: null });
@@ -14,6 +15,7 @@ export function ExampleDetail({ neuron, clustering, selected, scale, isOwn }) {
   const example = neuron.examples[selected];
   const feature = clustering.labels[selected];
   const pieces = windowPieces(neuron, example);
+  const cursor = useTokenCursor(pieces, example.position);
   useEffect(() => {
     const onKey = (event) => {
       if (event.key !== "Escape" || event.defaultPrevented) return;
@@ -50,7 +52,11 @@ export function ExampleDetail({ neuron, clustering, selected, scale, isOwn }) {
       </span>
     </header>
     ${pieces.length
-      ? html`<${Tokens} pieces=${pieces} scale=${scale} peak=${example.position - example.start} />`
+      ? html`<div class="example-text" ...${cursor.handlers} aria-label=${`Text of example ${selected}`}>
+          <${Tokens} pieces=${pieces} scale=${scale} peak=${example.position - example.start}
+            selected=${cursor.selected} />
+          <${Readout} piece=${cursor.piece} peak=${example.position} />
+        </div>`
       : html`<p
         class="faint">This export keeps the text of a feature’s strongest examples only; the sequence has it.</p>`}
   </section>`;

@@ -5,7 +5,7 @@ import { counted, decimal } from "./format.js";
 import { html } from "./html.js";
 import { setQuery, to } from "./route.js";
 import { activationName, unitNoun } from "./sides.js";
-import { TokenLegend } from "./tokens.js";
+import { TokenLegend, visible } from "./tokens.js";
 
 /** The examples of a place of a loaded neuron, by their numbers in the neuron, in the order of the view. */
 export function orderedExamples(neuron, { feature }, order) {
@@ -75,7 +75,7 @@ function WithoutText({ neuron, numbers }) {
       ${numbers.map((i) => {
         const { sequence, position, document, activation } = neuron.examples[i];
         return html`<li key=${i}>
-          <a href=${to.sequence(sequence, { at: position })}><bdi>${document}</bdi></a>
+          <a href=${to.sequence(sequence, { at: position })}><bdi>${visible(document)}</bdi></a>
           <span class="faint"> sequence ${sequence}, position ${position}, activation ${decimal(activation)}</span>
         </li>`;
       })}

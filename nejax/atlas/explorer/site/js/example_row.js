@@ -26,9 +26,9 @@ export function ExampleRow({ neuron, number, rank, view, isCentral, canBeWhole }
     </span>
     ${
       isWhole
-        ? html`<${WholeText} neuron=${neuron} example=${example} view=${view} rank=${rank}
+        ? html`<${WholeText} neuron=${neuron} example=${example} view=${view} rank=${rank} facts=${facts}
           onShown=${() => settle({ isLast: true })} />`
-        : html`<${Text} neuron=${neuron} example=${example} view=${view} rank=${rank}
+        : html`<${Text} neuron=${neuron} example=${example} view=${view} rank=${rank} facts=${facts}
           pieces=${windowPieces(neuron, example, view)} />`
     }
     <span class="example-place">
@@ -64,7 +64,7 @@ function useStillPeak() {
 }
 
 /** Tokens around the peak: in a line with the peak where it is in all lines, or flowing. */
-function Text({ neuron, example, view, rank, pieces, note = "", flows = view.layout === "text", breaks = false }) {
+function Text({ neuron, example, view, rank, facts, pieces, note = "", flows = view.layout === "text", breaks = false }) {
   const cursor = useTokenCursor(pieces, example.position);
   const peak = pieces.findIndex(({ position }) => position === example.position);
   const options = {
@@ -81,7 +81,7 @@ function Text({ neuron, example, view, rank, pieces, note = "", flows = view.lay
       </span>`;
   return html`<div class="example-text" ...${cursor.handlers} aria-label=${`Text of example ${rank}`}>
     ${text}
-    <${Readout} piece=${cursor.piece} peak=${example.position} />
+    <${Readout} piece=${cursor.piece} peak=${example.position} facts=${`in the example: ${facts}`} />
     ${note && html`<p class="faint">${note}</p>`}
   </div>`;
 }
@@ -89,14 +89,14 @@ function Text({ neuron, example, view, rank, pieces, note = "", flows = view.lay
 /** Room for the context on both sides, by how many tokens are asked for; the peak itself needs some. */
 const columns = ({ before, after }) => `minmax(0, ${before + 0.5}fr) minmax(6em, ${after + 2.5}fr)`;
 
-function WholeText({ neuron, example, view, rank, onShown }) {
+function WholeText({ neuron, example, view, rank, facts, onShown }) {
   const block = Math.floor(example.sequence / BLOCK);
   const { data, error } = useShards([`sequences/${block}`]);
   useLayoutEffect(() => void (data && onShown()), [data]);
   if (error) return html`<div class="example-text faint">${error.message}</div>`;
   if (!data) {
     const pieces = windowPieces(neuron, example, view);
-    return html`<${Text} neuron=${neuron} example=${example} view=${view} rank=${rank} pieces=${pieces}
+    return html`<${Text} neuron=${neuron} example=${example} view=${view} rank=${rank} facts=${facts} pieces=${pieces}
       note="Loading …" />`;
   }
   const pieces = wholePieces(data[0], neuron, example);
@@ -104,8 +104,8 @@ function WholeText({ neuron, example, view, rank, onShown }) {
   const note = n
     ? `The atlas keeps activations around the peak only: those of ${n} tokens here are unknown, and unshaded.`
     : "";
-  return html`<${Text} neuron=${neuron} example=${example} view=${view} rank=${rank} pieces=${pieces} note=${note}
-    flows breaks />`;
+  return html`<${Text} neuron=${neuron} example=${example} view=${view} rank=${rank} facts=${facts} pieces=${pieces}
+    note=${note} flows breaks />`;
 }
 
 /** The tokens of an example's whole sequence; those outside of its window have no activation. */

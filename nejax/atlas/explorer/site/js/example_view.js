@@ -17,7 +17,6 @@ const ORDERS = [
   ["strength", "Strongest first"],
   ["central", "Central first"],
 ];
-const NO_IMPORTANCE = "This atlas was built without token importance.";
 
 /**
  * The view that an address asks for; what it does not say, or says wrongly, is as by default.
@@ -66,7 +65,7 @@ export function toggleWhole(view, example) {
 export function ViewControls({ atlas, view, ordered = true }) {
   return html`<div class="view-controls" role="group" aria-label="How examples are shown">
     <${Choice} name="shade" label="Shade" options=${SHADES} value=${view.shade}
-      refused=${atlas.has_importance ? {} : { importance: NO_IMPORTANCE, both: NO_IMPORTANCE }} />
+      refused=${atlas.has_importance ? [] : ["importance", "both"]} reason="no-importance" />
     <${Choice} name="layout" label="Layout" options=${LAYOUTS} value=${view.layout} />
     ${ordered && html`<${Choice} name="order" label="Order" options=${ORDERS} value=${view.order} />`}
     <${Reach} name="window" label="Before" value=${view.before} most=${atlas.window_before}
@@ -75,7 +74,11 @@ export function ViewControls({ atlas, view, ordered = true }) {
       usual=${defaultWindow(atlas).after} />
     <label><input type="checkbox" name="spaces" checked=${view.spaces}
       onChange=${({ target }) => setQuery({ spaces: target.checked ? 1 : null })} /> Show spaces</label>
-  </div>`;
+  </div>
+  ${!atlas.has_importance && html`<p class="soft how" id="no-importance">
+    Token importance was not measured. The command that built this atlas adds it when it is run again with one flag
+    more: <code>build_atlas.py … --importance</code>
+  </p>`}`;
 }
 
 const defaultWindow = (atlas) => ({
@@ -85,7 +88,7 @@ const defaultWindow = (atlas) => ({
 
 const choice = (options, value) => (options.find(([name]) => name === value) ?? options[0])[0];
 
-function Choice({ name, label, options, value, refused = {} }) {
+function Choice({ name, label, options, value, refused = [], reason }) {
   const choose = (option) => setQuery({ [name]: option === options[0][0] ? null : option });
   return html`<div class="control" role="group" aria-label=${label}>
     <span class="control-name" aria-hidden="true">${label}</span>
@@ -93,7 +96,8 @@ function Choice({ name, label, options, value, refused = {} }) {
       ${options.map(
         ([option, title]) =>
           html`<button type="button" key=${option} name=${name} value=${option} aria-pressed=${option === value}
-            disabled=${option in refused} title=${refused[option]} onClick=${() => choose(option)}>${title}</button>`,
+            disabled=${refused.includes(option)} aria-describedby=${refused.includes(option) ? reason : undefined}
+            onClick=${() => choose(option)}>${title}</button>`,
       )}
     </span>
   </div>`;

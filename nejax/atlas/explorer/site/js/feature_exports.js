@@ -10,7 +10,7 @@ import { featurePicture } from "./picture.js";
 import { placeName, placeId } from "./place.js";
 import { to } from "./route.js";
 import { hasSides, isNegative, numberOf, sideOf } from "./sides.js";
-import { peakName, visible, windowPieces } from "./tokens.js";
+import { mergedPeaks, peakName, visible, windowPieces } from "./tokens.js";
 
 const LOOPBACK = /^(localhost|127\.|\[::1\])/;
 
@@ -121,7 +121,7 @@ function featureText(atlas, neuron, place, view) {
     placeName(place),
     `${atlas.model} on ${atlas.corpus}, atlas ${atlas.fingerprint}`,
     `${n_examples} of ${neuron.examples.length} examples${cohesion === null ? "" : `, cohesion ${decimal(cohesion)}`}`,
-    `Peak tokens: ${peak_tokens.map(([text, count]) => `${peakName(text)} ${count}`).join(", ")}`,
+    `Peak tokens: ${mergedPeaks(peak_tokens).map(([text, count]) => `${peakName(text)} ${count}`).join(", ")}`,
     ...(isNegative(place.neuron) ? ["The negative side: activations are times −1"] : []),
     location.href,
   ];

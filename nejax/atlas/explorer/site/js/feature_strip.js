@@ -5,7 +5,7 @@ import { featureColour } from "./colours.js";
 import { counted } from "./format.js";
 import { html } from "./html.js";
 import { to } from "./route.js";
-import { peakName } from "./tokens.js";
+import { mergedPeaks, peakName } from "./tokens.js";
 
 /** Links to the features: number, colour, most frequent peak token, examples. `query` goes along. */
 export function FeatureStrip({ neuron, feature, query }) {
@@ -16,7 +16,7 @@ export function FeatureStrip({ neuron, feature, query }) {
   }, [feature, neuron]);
   return html`<nav class="feature-strip table-scroll" aria-label="Features of this neuron" ref=${strip}>
     ${neuron.features.map(({ n_examples, peak_tokens }, i) => {
-      const name = peakName(peak_tokens[0]?.[0] ?? "");
+      const name = peakName(mergedPeaks(peak_tokens)[0]?.[0] ?? "");
       return html`<a
         key=${i}
         href=${to.feature(neuron.layer, neuron.neuron, i, query)}

@@ -7,6 +7,7 @@ import { html } from "./html.js";
 import { openHelp, openRandom } from "./keys.js";
 import { go, to } from "./route.js";
 import { hasSides, unitName } from "./sides.js";
+import { visible } from "./tokens.js";
 
 const LINKS = [
   ["model", "Model", to.model()],
@@ -29,8 +30,8 @@ export function Header({ route }) {
   });
   return html`<header class="bar">
     <a class="skip" href=${location.hash || "#/model"} onClick=${skip}>Skip to the page</a>
-    <a class="brand" href=${to.model()} title=${`${atlas.model} on ${atlas.corpus}`}
-      >nejax <span>${atlas.model}</span></a>
+    <a class="brand" href=${to.model()} title=${visible(`${atlas.model} on ${atlas.corpus}`)}
+      >nejax <span>${visible(atlas.model)}</span></a>
     <nav aria-label="Pages">
       ${LINKS.map(
         ([page, title, address]) =>

@@ -69,6 +69,7 @@ export function Keys({ route }) {
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   });
+  useEffect(close, [route.path.join("/")]); // the back button also works while it is open
   return html`<dialog id="help" aria-labelledby="help-title">
     <h2 id="help-title">Keys</h2>
     <dl>${KEYS.map(([key, what]) => html`<dt><kbd>${key}</kbd></dt><dd>${what}</dd>`)}</dl>

@@ -96,7 +96,7 @@ function Stages({ stages }) {
       <h3>Stages</h3>
       <span class="faint">${Object.keys(stages).length} of them, and what each counted</span>
     </summary>
-    <div class="table-scroll">
+    <div class="table-scroll" role="region" tabindex="0" aria-label="What each stage counted">
       <table>
         <tbody>
           ${Object.entries(stages).map(

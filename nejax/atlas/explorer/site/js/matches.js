@@ -62,7 +62,7 @@ function FeatureChips({ features }) {
 
 function FeatureChip({ layer, neuron, feature, activation }) {
   const title = `${featureName(layer, neuron, feature)}; activation ${decimal(activation)}`;
-  return html`<a class="chip" href=${to.feature(layer, neuron, feature)} title=${title} aria-label=${title}
+  return html`<a class="chip" href=${to.feature(layer, neuron, feature)} title=${title}
     >${placeShort({ layer, neuron, feature })} <span class="count">${decimal(activation)}</span></a
   >`;
 }

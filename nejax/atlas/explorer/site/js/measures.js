@@ -13,7 +13,7 @@ export function Measures({ atlas, measures, clustering, cut }) {
   };
   return html`<section class="measures" aria-labelledby="measures-title">
     <h2 id="measures-title">Measures</h2>
-    <div class="table-scroll">
+    <div class="table-scroll" role="region" tabindex="0" aria-label="Table of measures">
       <table>
         <thead>
           <tr>

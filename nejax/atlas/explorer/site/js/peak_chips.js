@@ -7,16 +7,11 @@ import { html } from "./html.js";
 import { useInView } from "./in_view.js";
 import { missingFeature } from "./place.js";
 import { to } from "./route.js";
-import { peakName } from "./tokens.js";
+import { mergedPeaks, peakName } from "./tokens.js";
 
 /** The peak tokens [[text, count], ...] of a place of a loaded neuron, most frequent first. */
-export function peakTokens({ features }, { feature }) {
-  if (feature !== null) return features[feature]?.peak_tokens ?? [];
-  const counts = new Map();
-  for (const [text, count] of features.flatMap((one) => one.peak_tokens))
-    counts.set(text, (counts.get(text) ?? 0) + count);
-  return [...counts].sort(([, a], [, b]) => b - a);
-}
+export const peakTokens = ({ features }, { feature }) =>
+  mergedPeaks(feature === null ? features.flatMap((one) => one.peak_tokens) : (features[feature]?.peak_tokens ?? []));
 
 /** How many examples a place of a loaded neuron has. */
 export const exampleCount = ({ features, examples }, { feature }) =>
@@ -24,7 +19,7 @@ export const exampleCount = ({ features, examples }, { feature }) =>
 
 /** Chips with counts; each searches for its token. `total`: how many examples there are, to say what is left out. */
 export function PeakChips({ tokens, total = 0, limit = 8 }) {
-  const some = tokens.slice(0, limit);
+  const some = mergedPeaks(tokens).slice(0, limit);
   const rest = total - some.reduce((sum, [, count]) => sum + count, 0);
   return html`<ul class="peak-chips" aria-label="Peak tokens">
     ${some.map(([text, count]) => html`<li key=${text}><${PeakChip} text=${text} count=${count} /></li>`)}

@@ -19,7 +19,7 @@ export function PeaksAt({ pieces, examples, counts, at, address }) {
   const here = examples.filter(({ position }) => position === at);
   const layers = [...new Set(here.map(({ layer }) => layer))].sort((a, b) => a - b);
   return html`<section class="peaks-at" aria-labelledby="at-title">
-    <h2 id="at-title">At <${Name} piece=${pieces[at]} /> <span class="faint">position ${at}</span></h2>
+    <h2 id="at-title">At <${Name} piece=${pieces[at]} /> <span class="faint">token ${pieces[at].id}, position ${at}</span></h2>
     <p class="soft" role="status">
       ${here.length ? `${counted(here.length, "example")} here, the strongest first.` : "No example peaks here."}
     </p>

@@ -6,7 +6,7 @@ import { alignedRow, flowingRow, ROW } from "./picture_rows.js";
 import { placeName } from "./place.js";
 import { activationName, unitNoun } from "./sides.js";
 import { themeColours, translucent } from "./theme.js";
-import { peakName, visible, windowPieces } from "./tokens.js";
+import { mergedPeaks, peakName, visible, windowPieces } from "./tokens.js";
 
 const WIDTH = 1200; // CSS pixels; twice as many are drawn
 const SCALE = 2;
@@ -76,7 +76,7 @@ function makePainter() {
 function heading(atlas, neuron, place) {
   const { n_examples, cohesion, peak_tokens } = neuron.features[place.feature];
   const like = cohesion === null ? "" : `, cohesion ${decimal(cohesion)}`;
-  const peaks = peak_tokens.map(([text, n]) => `${peakName(text).slice(0, 24)} ${n}`);
+  const peaks = mergedPeaks(peak_tokens).map(([text, n]) => `${peakName(text).slice(0, 24)} ${n}`);
   return [
     visible(`${atlas.model} on ${atlas.corpus}`),
     `${n_examples} of ${neuron.examples.length} examples${like}. Peaks: ${peaks.join(", ")}`,

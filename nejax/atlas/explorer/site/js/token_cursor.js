@@ -24,8 +24,8 @@ export function useTokenCursor(pieces, start) {
   return { selected: at < 0 ? undefined : selected, piece: pieces[at], handlers };
 }
 
-/** What is known of the token that is pointed at. */
-export function Readout({ piece, peak }) {
+/** What is known of the token that is pointed at, and `facts` of its example. */
+export function Readout({ piece, peak, facts = "" }) {
   if (!piece) return html`<p class="readout" aria-live="polite" hidden />`;
   const { id, text, activation, importance, position } = piece;
   const distance = position - peak;
@@ -36,5 +36,6 @@ export function Readout({ piece, peak }) {
     <span>position ${position}${distance ? ` (${Math.abs(distance)} ${side} the peak)` : " (the peak)"}</span>
     <span>activation ${activation === undefined ? "unknown" : decimal(activation)}</span>
     ${importance !== undefined && html`<span>importance ${decimal(importance)}</span>`}
+    ${facts && html`<span>${facts}</span>`}
   </p>`;
 }

@@ -45,6 +45,17 @@ function sign(character, spaces) {
 /** A peak token as a name: white space around it is left out if anything remains. */
 export const peakName = (text) => visible(text.trim() || text, { spaces: true });
 
+/** Peak tokens [[text, count], ...] in which those of one name are one, the most frequent first. */
+export function mergedPeaks(peaks) {
+  const merged = new Map();
+  for (const [text, count] of peaks) {
+    const name = peakName(text);
+    const [first, n] = merged.get(name) ?? [text, 0];
+    merged.set(name, [first, n + count]);
+  }
+  return [...merged.values()].sort(([, a], [, b]) => b - a);
+}
+
 /**
  * A run of tokens.
  *

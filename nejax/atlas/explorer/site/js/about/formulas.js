@@ -2,7 +2,7 @@
 
 import { html } from "../html.js";
 
-const block = (content, label) => html`<math display="block" aria-label=${label}>${content}</math>`;
+const block = (content, label) => html`<math display="block" tabindex="0" aria-label=${label}>${content}</math>`;
 const i = (name) => html`<mi>${name}</mi>`;
 const sub = (name, index) => html`<msub><mi>${name}</mi><mrow>${index}</mrow></msub>`;
 const norm = (content) => html`<mrow><mo>|</mo>${content}<mo>|</mo></mrow>`;

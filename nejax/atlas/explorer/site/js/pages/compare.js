@@ -59,7 +59,7 @@ function useSide(asked) {
 
 function Side({ name, text, side, other, view }) {
   const { place, neuron, problem } = side;
-  return html`<section data-side=${name} aria-label=${place ? placeName(place) : `Side ${name}`}>
+  return html`<section data-side=${name} aria-label=${`Side ${name.toUpperCase()}${place ? `: ${placeName(place)}` : ""}`}>
     <${PlacePicker} name=${name} text=${place && hasSides() ? placeShort(place) : text} other=${other} />
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
     ${!problem && place && !neuron && html`<${Waiting} />`}

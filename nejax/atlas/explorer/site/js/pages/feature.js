@@ -61,7 +61,7 @@ function Title({ atlas, place, view, neuron }) {
       html`<div class="tools">
       <${StarButton} id=${id} />
       <a class="button" href=${to.compare(id)}>Compare</a>
-      <${FeatureExports} atlas=${atlas} neuron=${neuron} place=${place} view=${view} />
+      <${FeatureExports} key=${id} atlas=${atlas} neuron=${neuron} place=${place} view=${view} />
     </div>`
     }
   </div>`;

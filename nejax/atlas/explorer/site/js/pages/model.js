@@ -1,6 +1,6 @@
 // The model at a glance: every neuron coloured by a measure, its distribution by layer, filters, and the run behind it.
 
-import { useMemo } from "../../vendor/hooks.js";
+import { useMemo, useRef } from "../../vendor/hooks.js";
 import { ScaleLegend } from "../colours.js";
 import { chosenMeasure, spread, useColumns } from "../columns.js";
 import { useAtlas } from "../context.js";
@@ -19,8 +19,7 @@ export function Model({ query }) {
   const atlas = useAtlas();
   return html`<h1 tabindex="-1">${visible(atlas.model)}</h1>
     <p class="lead">${sentence(atlas)}</p>
-    <${Measured} query=${query} />
-    <${Manifest} atlas=${atlas} />`;
+    <${Measured} query=${query} />`;
 }
 
 function sentence(atlas) {
@@ -38,8 +37,10 @@ function sentence(atlas) {
   ].join("");
 }
 
+/** The figure of the measure, and below it the run: not before there is a figure, which would push it down. */
 function Measured({ query }) {
   const atlas = useAtlas();
+  const former = useRef(null);
   const column = chosenMeasure(atlas, query.measure);
   const ranges = useMemo(() => parseWhere(atlas, query.where), [atlas, query.where]);
   const { columns, error } = useColumns(atlas, [column.name, ...ranges.map(({ name }) => name)]);
@@ -48,11 +49,15 @@ function Measured({ query }) {
     () => (columns && ranges.length ? inside(columns, ranges, atlas.n_neurons) : null),
     [columns, ranges, atlas],
   );
+  if (values) former.current = { column, values };
   const controls = html`<${Controls} column=${column} query=${query} />`;
-  if (error) return html`${controls}<${Problem} error=${error} />`;
+  if (error) return html`${controls}<${Problem} error=${error} /><${Manifest} atlas=${atlas} />`;
   return html`${controls}
     <${Filters} ...${{ column, values, ranges, found, query }} />
-    ${values ? html`<${Figure} ...${{ column, values, ranges, found, query }} />` : html`<${Waiting} />`}`;
+    ${former.current
+      ? html`<div class=${values ? "" : "stale"}><${Figure} ...${former.current} ...${{ ranges, found, query }} /></div>
+          <${Manifest} atlas=${atlas} />`
+      : html`<${Waiting} />`}`;
 }
 
 function Controls({ column, query }) {

@@ -3,6 +3,7 @@
 import { useMemo } from "../../vendor/hooks.js";
 import { ActivationHistogram } from "../activation_histogram.js";
 import { BandChart } from "../band_chart.js";
+import { useHeightInSheet } from "../chart.js";
 import { useAtlas } from "../context.js";
 import { CutNotice } from "../cut_notice.js";
 import { clusteringAt, clusteringMethod, hasTree } from "../clustering.js";
@@ -89,6 +90,7 @@ function Neuron({ neuron, query }) {
   const selected = readIndex(query.example, examples.length);
   const pinned = readIndex(query.feature, clustering.features.length);
   const [highlight, handlers] = useHighlight(clustering.labels, pinned);
+  const charts = useHeightInSheet();
   const scale = examples[0]?.activation ?? 0;
   const select = (example) => setQuery({ example });
   const linked = { neuron, clustering, highlight, selected, order };
@@ -112,7 +114,7 @@ function Neuron({ neuron, query }) {
                 cluster.
               </p>`}
       </section>
-      <aside class="neuron-charts" aria-label="Charts">
+      <aside class="neuron-charts" ref=${charts} aria-label="Charts">
         ${isTree && html`<${Dendrogram} ...${linked} cut=${cut} method=${method} onCut=${setCut} latestCut=${latestCut}
           onSelect=${select} />`}
         ${examples.length > 1 && html`<${EmbeddingMap} ...${linked} onSelect=${select} />`}
