@@ -5,7 +5,7 @@ from matplotlib.image import imread
 from scipy.cluster.hierarchy import leaves_list
 
 from nejax.atlas.atlas import Atlas
-from nejax.atlas.neuron_plot import COLOURS, OTHER, _leaf_order, plot_neuron
+from nejax.atlas.neuron_plot import COLOURS, OTHER, _leaf_order, _named, plot_neuron
 from nejax.neuron.average_linkage import to_scipy
 
 
@@ -40,3 +40,8 @@ def test_the_smallest_neuron(atlas: Atlas, tmp_path):
 
 def test_a_single_leaf():
     assert _leaf_order(np.full((3, 4), -1.0), 0) == [0]
+
+
+def test_peak_tokens_that_read_alike_are_one():
+    peaks = [("is", 3), (" are", 2), ("are", 2), (" ", 1), ("\n", 1)]
+    assert _named(peaks) == [("are", 4), ("is", 3), ("' '", 1), ("'\\n'", 1)]
