@@ -17,8 +17,8 @@ def joined(folder: Path, **modules: str) -> str:
 def test_each_module_runs_once_after_those_it_imports(tmp_path):
     text = joined(
         tmp_path,
-        entry='import {\n  one,\n  two as zwei,\n} from "./a.js";\nimport three from "./b.js";\nshow(one, zwei, three);\n',
-        a='import three from "./b.js";\nexport const one = three;\nexport async function two() {}\nfunction hidden() {}\n',
+        entry='import {\n  one,\n  two as zwei,\n} from "./a.js";\nimport three from "./b.js";\ngo(one, zwei, three);',
+        a='import three from "./b.js";\nexport const one = three;\nexport async function two() {}\n',
         b="export default function () {}",
     )
     b, a, entry = text.split("// ")[1:]
