@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from nejax.atlas.entries import Bands, Example, Feature, Histogram, SimilarFeature, lacks
-from nejax.atlas.files import AtlasFiles, find_atlas
+from nejax.atlas.files import AtlasFiles, central_places, find_atlas
 from nejax.atlas.neuron import Neuron
 from nejax.atlas.schema import TOKENIZER
-from nejax.atlas.search import SearchResult, find_peaks, find_sequences
+from nejax.atlas.search import SearchResult, find, peak_matches
 from nejax.atlas.texts import text_at
 from nejax.atlas.units import POSITIVE, Units
 from nejax.errors import UserError
@@ -172,24 +172,27 @@ class Atlas:
         return name
 
     def search(self, query: str, limit: int = 20) -> SearchResult:
-        """Find text: the sequences that hold a phrase, and the features that peak at a word.
+        """Find text: the sequences that hold a phrase, and the features that peak inside it.
 
         Args:
             query: words that follow each other in a sequence, whatever their case and what stands between them; a "*"
-                at the end lets the last be the beginning of a word: "the riv*". Features are found by the whole text
-                of a peak token, but for its case and white space around it.
+                at the end lets the last be the beginning of a word: "the riv*". Of scripts that are written without
+                spaces any part is found. Without words, its signs as they stand: "==", "/", "\\n"; a single space
+                between others is not in the index. A phrase that goes from one sequence into the next is not found.
             limit: at most so many sequences, and so many features, are listed.
 
         Returns:
-            How many sequences hold the phrase, the first of them by number, and the features that peak at the query,
-            those with the most such examples first.
+            How many sequences hold the phrase, those in which the most examples peak inside it, how many features do
+            so, and those with the most such examples.
 
         Raises:
             UserError: the query is longer than a thousand characters, or the limit is negative.
         """
         if limit < 0:
             raise UserError(f"limit={limit}: expected at least 0")
-        return SearchResult(*find_sequences(self._files, query, limit=limit), find_peaks(self._files, query, limit))
+        found = find(self._files, query)
+        peaks = peak_matches(self._files, found, 0, limit)
+        return SearchResult(len(found.sequences), found.sequences[:limit].tolist(), len(found.features), peaks)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -275,13 +278,18 @@ class Atlas:
         listed = ", ".join(map(str, np.unique(ids[ids >= 0])))
         rows = self._files.rows(f"SELECT id, neuron_id, feature FROM features WHERE id IN ({listed})")
         place = {other: (neuron // self.d_mlp, neuron % self.d_mlp, feature) for other, neuron, feature in rows}
+        central = central_places(self._files, [*range(first, end), *place])
         return [
-            [self._similar_feature(*place[other], value) for other, value in zip(*pair, strict=True) if other >= 0]
-            for pair in zip(ids.tolist(), similarity.tolist(), strict=True)
+            [
+                self._similar_feature(*place[other], value, central[other] == central[own])
+                for other, value in zip(*pair, strict=True)
+                if other >= 0
+            ]
+            for own, pair in enumerate(zip(ids.tolist(), similarity.tolist(), strict=True), first)
         ]
 
-    def _similar_feature(self, layer: int, unit: int, feature: int, similarity: float) -> SimilarFeature:
-        return SimilarFeature(layer, unit, feature, similarity, self.units.number(unit), self.units.side(unit))
+    def _similar_feature(self, layer: int, unit: int, feature: int, similarity: float, shares: bool) -> SimilarFeature:
+        return SimilarFeature(layer, unit, feature, similarity, self.units.number(unit), self.units.side(unit), shares)
 
     def _histogram(self, neuron: Neuron) -> Histogram:
         counts = self._files.arrays["histogram"][neuron.layer * self.d_mlp + neuron.index].astype(np.int64)

@@ -147,10 +147,14 @@ class SimilarFeature(NamedTuple):
     """The neuron's index in the model's layer."""
     side: str = ""
     """Of the neuron, see `Neuron.side`."""
+    shares_example: bool = False
+    """Both have the same token of the same sequence as their central example: of two central inputs, a similarity of 1
+    says no more than that."""
 
     def __str__(self) -> str:
         name = capitalized(neuron_name(self.layer, self.number, self.side))
-        return f"{name}, feature {self.feature}: similarity {self.similarity:.2f}"
+        shared = ", shares its example" if self.shares_example else ""
+        return f"{name}, feature {self.feature}: similarity {self.similarity:.2f}{shared}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -144,6 +145,7 @@ class AtlasFiles:
             "similar": (n_features, meta["n_similar"]),
             "similarity": (n_features, meta["n_similar"]),
             "importance": (n_examples, 0 if meta["importance_window"] is None else meta["importance_window"] + 1),
+            "peak_places": (len(arrays["peak_features"]),),
             "bands": (n_neurons, max(len(meta["band_edges"]) - 1, 0)),
             "band_counts": (n_neurons, max(len(meta["band_edges"]) - 1, 0)),
         }
@@ -152,3 +154,12 @@ class AtlasFiles:
                 raise ValueError(f"{name}.npy has shape {arrays[name].shape}, expected {shape} for its database")
         if n_neurons != meta["n_layers"] * meta["d_mlp"] or not (self.path / TOKENIZER).is_dir():
             raise ValueError("neurons or the tokenizer are missing")
+
+
+def central_places(files: AtlasFiles, features: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Where the central example of each of some features peaks: (sequence, position), by the feature's id."""
+    rows = files.rows(
+        "SELECT f.id, e.sequence, e.position FROM features AS f JOIN examples AS e ON e.id = f.central_example "
+        f"WHERE f.id IN ({', '.join(map(str, set(features)))})"
+    )
+    return {id_: (sequence, position) for id_, sequence, position in rows}

@@ -1,6 +1,6 @@
 """The files of an atlas: what they are called, and what the tables and arrays in them hold."""
 
-FORMAT = 4
+FORMAT = 5
 """Version of the layout of an atlas."""
 
 FOLDER = "atlas"
@@ -22,6 +22,8 @@ ARRAYS = {
     "importance": "[n_examples, window + 1] float16: of tokens before the peak and, last, of its own; NaN: not known",
     "bands": "[n_neurons, n_bands] float32: mean distance between the tokens at which its activation is in a band",
     "band_counts": "[n_neurons, n_bands] uint32: how many tokens these are",
+    "peak_places": "[n_peaks] int64, ascending: the place of a term at which an example peaks, see `word_index`",
+    "peak_features": "[n_peaks] int32: the example's feature",
 }
 """The arrays, each a file `NAME.npy` whose rows go by the ids of sequences, examples, features and neurons."""
 
@@ -84,15 +86,14 @@ SCHEMA = (
       activation REAL NOT NULL,        -- at the peak
       cohesion REAL                    -- mean similarity to the others of its feature; NULL if there are none
     )""",
-    """CREATE TABLE peaks (
-      word TEXT NOT NULL,              -- a peak token as it is searched for, see `nejax.atlas.search.peak_word`
-      n INTEGER NOT NULL,              -- how many of the feature's examples have it
-      feature_id INTEGER NOT NULL REFERENCES features (id),
-      PRIMARY KEY (word, n DESC, feature_id)
+    """CREATE TABLE words (
+      word TEXT NOT NULL,              -- a word, a sign or a character, see `nejax.atlas.terms.terms`
+      shard INTEGER NOT NULL,          -- of the corpus; the places of a later one are larger
+      places BLOB NOT NULL,            -- see `nejax.atlas.word_index.packed`: where it stands, ascending
+      PRIMARY KEY (word, shard)
     ) WITHOUT ROWID""",
-    """CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize="unicode61 remove_diacritics 0")""",
 )
-"""The tables. `words` is a full-text index: row `i` has the words of sequence `i`.
+"""The tables.
 
 All ids count from 0 without gaps, so a range of ids finds what belongs to a neuron: no index is needed.
 

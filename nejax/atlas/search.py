@@ -1,24 +1,22 @@
-"""Find text in an atlas: sequences that hold a phrase, and features that peak at a word."""
+"""Find text in an atlas: sequences that hold a phrase, and features that peak inside it."""
 
 import re
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from nejax.atlas.files import AtlasFiles
+from nejax.atlas.terms import Phrase, readings
 from nejax.atlas.units import Units, capitalized, neuron_name
+from nejax.atlas.word_index import GAP, SEQUENCE_BITS, rows_at, unpacked
 from nejax.errors import UserError
 
 LONGEST_QUERY = 1000
 """Characters."""
 
-Rows = Iterator[tuple]
-"""Rows of a table."""
-
 
 class PeakMatch(NamedTuple):
-    """A feature that peaks at the word that was looked for."""
+    """A feature that peaks inside what was looked for."""
 
     layer: int
     neuron: int
@@ -26,7 +24,7 @@ class PeakMatch(NamedTuple):
     feature: int
     """Index in the neuron: 0 is its largest feature."""
     n: int
-    """How many of the feature's examples peak at the word."""
+    """How many of the feature's examples peak there."""
     n_examples: int
     """How many examples the feature has."""
     number: int
@@ -45,118 +43,105 @@ class SearchResult(NamedTuple):
     n_sequences: int
     """How many sequences hold the phrase."""
     sequences: list[int]
-    """The first of them, ascending."""
+    """Some of them, those in which the most examples peak inside it first, then by number."""
+    n_peaks: int
+    """How many features peak inside it."""
     peaks: list[PeakMatch]
-    """Features that peak at the query, those with the most such examples first."""
+    """Some of them, those with the most such examples first."""
 
 
-def words(text: str) -> list[str]:
-    """The words of a text: its lower-cased runs of letters and digits.
+class Found(NamedTuple):
+    """All that a query finds, best first."""
 
-    "It's naïve, 3.5%" has the words it, s, naïve, 3, 5. Two texts with the same words are the same to a search.
-    """
-    return re.findall(r"[^\W_]+", text.lower())
-
-
-def peak_word(text: str) -> str:
-    """A peak token as it is searched for: in lower case, without white space around it unless there is nothing else."""
-    return text.strip().lower() or text
+    sequences: np.ndarray
+    """[n_sequences] those with the most examples that peak inside a match first, then by number."""
+    features: np.ndarray
+    """[n_features] ids, those with the most such examples first, then by id."""
+    n: np.ndarray
+    """[n_features] how many these are."""
 
 
-def sequence_rows(tokens: np.ndarray, length: np.ndarray, table: Sequence[bytes], first: int = 0) -> Rows:
-    """The rows of the table `words`: (sequence, its words with a space between).
-
-    Args:
-        tokens: [n_sequences, seq_len], BOS first.
-        length: [n_sequences] how many tokens are real.
-        table: from `nejax.models.tokens.token_bytes`.
-        first: number of the first sequence.
-    """
-    for sequence, (row, n) in enumerate(zip(tokens, length.tolist(), strict=True), first):
-        text = b"".join(table[token] for token in row[1:n].tolist()).decode(errors="replace")
-        yield sequence, " ".join(words(text))
-
-
-def peak_rows(feature_id: np.ndarray, peak: np.ndarray, texts: Sequence[str]) -> Rows:
-    """The rows of the table `peaks`: (word, how many of the feature's examples peak at it, feature), in order.
-
-    Args:
-        feature_id: [n_examples] the feature of each example.
-        peak: [n_examples] number of the text at its peak.
-        texts: by number.
-    """
-    known, which = np.unique(peak, return_inverse=True)
-    word_of = [peak_word(texts[int(text)]) for text in known]
-    distinct = sorted(set(word_of))
-    place = {word: number for number, word in enumerate(distinct)}
-    number = np.array([place[word] for word in word_of], np.int64)[which]
-    n_ids = feature_id.max(initial=0) + 1
-    pair, count = np.unique(number * n_ids + feature_id, return_counts=True)
-    number, feature = np.divmod(pair, n_ids)
-    order = np.lexsort((feature, -count, number))
-    for word, n, of_feature in zip(number[order].tolist(), count[order].tolist(), feature[order].tolist(), strict=True):
-        yield distinct[word], n, of_feature
-
-
-def find_sequences(files: AtlasFiles, query: str, offset: int = 0, limit: int = 20) -> tuple[int, list[int]]:
-    """The sequences that hold a phrase.
+def find(files: AtlasFiles, query: str) -> Found:
+    """Look a query up in an atlas.
 
     Args:
         files: of the atlas.
-        query: its words, one after the other in a sequence; a "*" at the end lets the last be the beginning of a word.
-            White space, punctuation and upper case do not matter, nor do variants of a few letters (final sigma and
-            sigma, say). A query without a word finds nothing.
-        offset: how many to pass over.
-        limit: at most so many are listed.
+        query: words, one after the other in a sequence; a "*" at the end lets the last be the beginning of a word.
+            White space, punctuation and upper case do not matter. In scripts that are written without spaces, any
+            part of a text is found. A query without words finds its signs, as they stand, but for a single space; those
+            by which the explorer shows what cannot be seen ("⏎", "·") stand for that too.
 
     Returns:
-        How many sequences hold it, and those listed, ascending.
+        What holds the query within one sequence, and the features with examples that peak inside it: at a token that
+        has a byte of it.
 
     Raises:
-        UserError: the query is longer than `LONGEST_QUERY`.
+        UserError: the query is longer than `LONGEST_QUERY`, or the atlas is damaged.
     """
-    phrase = words(_of_allowed_length(query))
-    if not phrase:
-        return 0, []
-    # A word has no quotation mark, so between two of them nothing is read as the search's own language.
-    match = f'"{" ".join(phrase)}"' + "*" * query.rstrip().endswith("*")
-    ((n_sequences,),) = files.rows("SELECT count(*) FROM words WHERE words MATCH ?", match)
-    listed = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid LIMIT ? OFFSET ?"
-    rows = files.rows(listed, match, min(limit, n_sequences), min(offset, n_sequences))
-    return n_sequences, [sequence for (sequence,) in rows]
-
-
-def find_peaks(files: AtlasFiles, query: str, limit: int = 50) -> list[PeakMatch]:
-    """The features that peak at a token.
-
-    Args:
-        files: of the atlas.
-        query: the whole token; upper case, and white space around it, do not matter.
-        limit: at most so many.
-
-    Returns:
-        Those with the most such examples first, then by id.
-
-    Raises:
-        UserError: the query is longer than `LONGEST_QUERY`.
-    """
-    word = peak_word(_of_allowed_length(query))
-    if re.search("[\ud800-\udfff]", word):  # half a character: no text has it, and SQLite takes none
-        return []
-    rows = files.rows(
-        "SELECT n.layer, n.neuron, f.feature, p.n, f.n_examples FROM peaks AS p JOIN features AS f ON f.id = "
-        "p.feature_id JOIN neurons AS n ON n.id = f.neuron_id WHERE p.word = ? ORDER BY p.n DESC, p.feature_id LIMIT ?",
-        word,
-        limit,
-    )
-    units = Units(files.meta["d_mlp"], files.meta["sides"])
-    return [
-        PeakMatch(layer, unit, feature, n, n_examples, units.number(unit), units.side(unit))
-        for layer, unit, feature, n, n_examples in rows
-    ]
-
-
-def _of_allowed_length(query: str) -> str:
     if len(query) > LONGEST_QUERY:
         raise UserError(f"the query has {len(query):,} characters; expected at most {LONGEST_QUERY:,}")
-    return query
+    places = _distinct(np.concatenate([np.empty(0, np.int64), *(_places(files, part) for part in readings(query))]))
+    rows = rows_at(files.arrays["peak_places"].view(np.ndarray), places)
+    # A neuron has one example in a sequence, so a feature and a sequence are an example.
+    sequence = np.asarray(files.arrays["peak_places"][rows]) >> SEQUENCE_BITS
+    feature = np.asarray(files.arrays["peak_features"][rows]).astype(np.int64)
+    feature, sequence = np.divmod(_distinct((feature << SEQUENCE_BITS) + sequence), 1 << SEQUENCE_BITS)
+    features, n = np.unique(feature, return_counts=True)
+    sequences = _distinct(places >> SEQUENCE_BITS)
+    busy, n_peaks = np.unique(sequence, return_counts=True)
+    peaks_in = np.zeros(len(sequences), np.int64)
+    peaks_in[np.searchsorted(sequences, busy)] = n_peaks
+    best = np.argsort(-n, kind="stable")
+    return Found(sequences[np.argsort(-peaks_in, kind="stable")], features[best], n[best])
+
+
+def peak_matches(files: AtlasFiles, found: Found, offset: int, limit: int) -> list[PeakMatch]:
+    """Some of the features that were found, from `offset` on."""
+    ids, counts = (values[offset : offset + limit].tolist() for values in (found.features, found.n))
+    rows = files.rows(
+        "SELECT f.id, n.layer, n.neuron, f.feature, f.n_examples FROM features AS f "
+        f"JOIN neurons AS n ON n.id = f.neuron_id WHERE f.id IN ({', '.join(map(str, ids))})"
+    )
+    of_id = {id_: values for id_, *values in rows}
+    units = Units(files.meta["d_mlp"], files.meta["sides"])
+    matches = []
+    for id_, n in zip(ids, counts, strict=True):
+        layer, unit, feature, n_examples = of_id[id_]
+        matches.append(PeakMatch(layer, unit, feature, n, n_examples, units.number(unit), units.side(unit)))
+    return matches
+
+
+def _places(files: AtlasFiles, phrase: Phrase) -> np.ndarray:
+    """[n] the places of all terms of a phrase and of the gaps between its words, wherever it stands."""
+    if any(re.search("[\ud800-\udfff]", term) for term in phrase.terms):  # half a character: no text has it
+        return np.empty(0, np.int64)
+    starts = None
+    known: dict[str, np.ndarray] = {}
+    for k, (term, offset) in enumerate(zip(phrase.terms, phrase.offsets, strict=True)):
+        by_prefix = phrase.is_prefix and k == len(phrase.terms) - 1
+        if by_prefix or term not in known:
+            known[term] = _places_of(files, term, is_prefix=by_prefix)
+        at = known[term] - offset
+        starts = at if starts is None else starts[np.isin(starts, at, assume_unique=True)]
+        if not len(starts):
+            return starts
+    assert starts is not None
+    places = starts[:, None] + np.array(phrase.offsets)
+    return places.ravel() if phrase.is_signs else np.concatenate([places.ravel(), places[:, :-1].ravel() + GAP])
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """The different values, ascending. (`np.unique` hashes whole numbers, which takes ten times as long for millions.)"""
+    ordered = np.sort(values)
+    return ordered[np.diff(ordered, prepend=-1) != 0]
+
+
+def _places_of(files: AtlasFiles, term: str, *, is_prefix: bool) -> np.ndarray:
+    """[n] ascending: where a term stands, or all that begin with it."""
+    condition, values = ("word >= ? AND word < ?", (term, f"{term}\U0010ffff")) if is_prefix else ("word = ?", (term,))
+    rows = files.rows(f"SELECT places FROM words WHERE {condition} ORDER BY word, shard", *values)
+    try:
+        places = unpacked([blob for (blob,) in rows])
+    except ValueError as error:
+        raise files.damaged(error) from error
+    return np.sort(places) if is_prefix else places

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, INDEXES, SCHEMA, TOKENIZER
-from nejax.atlas.search import peak_rows, sequence_rows
 from nejax.atlas.tables import Columns, layer_tables
 from nejax.atlas.texts import Texts
+from nejax.atlas.word_index import index_piece, rows_of_places
 from nejax.models.tokens import token_bytes
 from nejax.neuron.importance import token_importance
 from nejax.pipeline.census import census_stage
@@ -85,22 +85,26 @@ def _write_files(run: Run, folder: Path) -> dict[str, Any]:
             database.execute(line)
         arrays = {name: stack.enter_context(_ArrayFile(folder / f"{name}.npy")) for name in ARRAYS}
         chosen, table = run.inputs(), token_bytes(tokenizer)
-        _write_corpus(run.tokens(), table, database, arrays)
-        counts = _write_layers(run, chosen, Texts(table), database, arrays)
+        peaks, places = _write_corpus(run.tokens(), chosen, table, database, arrays)
+        counts, feature_of = _write_layers(run, chosen, Texts(table), database, arrays)
+        _write_peaks(feature_of[peaks], places, arrays)
         _write_similar(run, counts["features"], arrays)
         _write_importance(run, chosen, arrays["importance"])
         _write_bands(run, counts["neurons"], arrays)
         _write_meta(run.directory.manifest, chosen, counts, database)
-        for line in (*INDEXES, "INSERT INTO words (words) VALUES ('optimize')", "COMMIT"):
+        for line in (*INDEXES, "COMMIT"):
             database.execute(line)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     digests = {str(file.relative_to(folder)): _digest(file) for file in files}
-    return counts | {"bytes": sum(file.stat().st_size for file in files), "files": digests}
+    return counts | {"format": FORMAT, "bytes": sum(file.stat().st_size for file in files), "files": digests}
 
 
 def _damage(run: Run, folder: Path) -> str:
     """What is wrong with a file of an atlas that was written; nothing if all is right."""
-    for name, digest in run.directory.manifest["stages"][FOLDER].get("files", {}).items():
+    facts = run.directory.manifest["stages"][FOLDER]
+    if facts.get("format") != FORMAT:
+        return f"its format is an earlier version's; this one writes format {FORMAT}"
+    for name, digest in facts.get("files", {}).items():
         if not (folder / name).is_file():
             return f"{name} is gone"
         if _digest(folder / name) != digest:
@@ -114,24 +118,41 @@ def _digest(file: Path) -> str:
 
 
 def _write_corpus(
-    shards: SequenceShards, table: Sequence[bytes], database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
-) -> None:
+    shards: SequenceShards,
+    chosen: Store,
+    table: Sequence[bytes],
+    database: sqlite3.Connection,
+    arrays: Mapping[str, "_ArrayFile"],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write the texts and their index; return of each term that an example peaks at the example and the place."""
     names = (name for of_shard in shards.documents() for name in of_shard)
     _insert_rows(database, "documents", ("id", "name"), enumerate(names))
     smallest = np.min_scalar_type(max(int(piece.tokens.max()) for piece in shards.stream()))
-    for piece in shards.stream():
-        rows = sequence_rows(piece.tokens, piece.length, table, first=arrays["tokens"].n_rows)
-        _insert_rows(database, "words", ("rowid", "text"), rows)
+    position, found = chosen["position"].ravel(), []
+    for shard, (piece, examples, rows) in enumerate(rows_by_piece(shards.stream(), chosen["sequence"])):
+        first = arrays["tokens"].n_rows
+        of_term, peaks, places = index_piece(piece.tokens, piece.length, table, rows, position[examples], first)
+        _insert_rows(database, "words", ("word", "shard", "places"), rows_of_places(of_term, shard))
+        found.append((examples[peaks], places))
         arrays["tokens"].append(piece.tokens.astype(smallest))
         arrays["sequences"].append(np.stack([piece.length, piece.document, piece.offset], axis=1))
+    examples, places = map(np.concatenate, zip(*found, strict=True))
+    return examples, places
+
+
+def _write_peaks(features: np.ndarray, places: np.ndarray, arrays: Mapping[str, "_ArrayFile"]) -> None:
+    order = np.lexsort((features, places))
+    arrays["peak_places"].append(places[order])
+    arrays["peak_features"].append(features[order])
 
 
 def _write_layers(
     run: Run, chosen: Store, texts: Texts, database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
-) -> dict[str, int]:
-    """Write what there is of every layer's neurons; return how many there are of what."""
+) -> tuple[dict[str, int], np.ndarray]:
+    """Write what there is of every layer's neurons; return how many there are of what, and each example's feature."""
     collection, peaks_of_all = run.collection(), _texts_at_peaks(run.tokens(), chosen, texts)
     census = census_stage(run) if run.settings.census else None
+    feature_of = np.full(chosen["sequence"].shape, -1, np.int32)
     n_features = n_examples = 0
     for layer, found in enumerate(run.features()):
         there = chosen["sequence"][layer] >= 0
@@ -140,8 +161,7 @@ def _write_layers(
         tables = layer_tables(layer, found, chosen, collection, peaks, texts.texts, *first, least, census)
         for name, columns in tables._asdict().items():
             _insert(database, name, columns)
-        rows = peak_rows(tables.examples["feature_id"], peaks, texts.texts)
-        _insert_rows(database, "peaks", ("word", "n", "feature_id"), rows)
+        feature_of[layer][there] = tables.examples["feature_id"]
         arrays["window"].append(chosen["window"][layer][there])
         arrays["coordinates"].append(found["coordinates"][there])
         arrays["histogram"].append(chosen["histogram"][layer])
@@ -150,7 +170,8 @@ def _write_layers(
         arrays["merges"].append(found["merges"])
         n_features += len(tables.features["id"])
         n_examples += len(tables.examples["id"])
-    return {"neurons": arrays["merges"].n_rows, "features": n_features, "examples": n_examples}
+    counts = {"neurons": arrays["merges"].n_rows, "features": n_features, "examples": n_examples}
+    return counts, feature_of.ravel()
 
 
 def _texts_at_peaks(shards: SequenceShards, chosen: Store, texts: Texts) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from nejax.errors import UserError
+from nejax.models.tokens import token_bytes
 from nejax.pipeline.digests import Digests
 from nejax.pipeline.documents import Corpora, Corpus, CorpusRead, Document
 from nejax.pipeline.tokenize import CHARACTERS_AT_ONCE, tokenize
@@ -68,7 +69,8 @@ def cut_documents(
     """Cut documents into sequences of `seq_len` tokens, a shard at a time.
 
     With `s = seq_len - 1`, a document's tokens `t` become the windows `t[0:s]`, `t[s:2s]`, ..., each put
-    behind a BOS token; a short last window is padded. Nothing is lost but windows of fewer than `min_tokens`
+    behind a BOS token; a short last window is padded. Where a window would end within a character, the tokens of that
+    character's beginning (at most 3) go to the next one. Nothing is lost but windows of fewer than `min_tokens`
     tokens and windows that equal an earlier one, token for token. Text that spells a special token
     ("<|endoftext|>") is read as the plain text it is.
 
@@ -114,7 +116,8 @@ def cut_documents(
         account = Account(dict(counts), dict(corpora.skipped), place)
         return Shard(_pad(windows, places, seq_len, bos), names, account, corpora.news())
 
-    for number, name, offset, window in _windows(documents, tokenizer, seq_len - 1, batch_size, *start):
+    rule = _Rule(seq_len - 1, min_tokens, _go_on(tokenizer))
+    for number, name, offset, window in _windows(documents, tokenizer, rule, batch_size, *start):
         counts["documents_read"] = number + 1
         if len(window) < min_tokens:
             counts["short_windows"] += 1
@@ -171,10 +174,38 @@ def _bos_token(tokenizer: PreTrainedTokenizerBase) -> int:
     raise UserError("the tokenizer has neither a BOS nor an EOS token, which every sequence begins with; set bos_token")
 
 
+class _Rule(NamedTuple):
+    """Where windows end."""
+
+    size: int
+    """Most tokens of a window."""
+    min_tokens: int
+    """A window is not made shorter than that."""
+    goes_on: np.ndarray
+    """[n_tokens] whether a token begins within a character."""
+
+    def cut(self, tokens: np.ndarray, first: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the offset and the tokens of each window from `first` on; without tokens, one empty window."""
+        start = first
+        while start < max(len(tokens), 1):
+            stop = min(start + self.size, len(tokens))
+            if stop < len(tokens):
+                # A character has at most 4 bytes, so one of the last 4 places is at its beginning.
+                ends = range(stop, max(stop - 4, start + self.min_tokens - 1), -1)
+                stop = next((end for end in ends if not self.goes_on[tokens[end]]), stop)
+            yield start, tokens[start:stop]
+            start = max(stop, start + 1)
+
+
+def _go_on(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """[n_tokens] whether a token begins within a character: with a byte that goes on one in UTF-8."""
+    return np.array([0x80 <= own[0] < 0xC0 if own else False for own in token_bytes(tokenizer)])
+
+
 def _windows(
     documents: Iterable[Document],
     tokenizer: PreTrainedTokenizerBase,
-    size: int,
+    rule: _Rule,
     batch_size: int,
     first: int = 0,
     offset: int = 0,
@@ -189,8 +220,8 @@ def _windows(
         number += len(batch) - len(wanted)
         texts = [text for _, text in wanted]
         for document, tokens in zip(wanted, tokenize(tokenizer, texts) if texts else [], strict=True):
-            for start in range(offset if number == first else 0, max(len(tokens), 1), size):
-                yield number, document.name, start, tokens[start : start + size]
+            for start, window in rule.cut(tokens, offset if number == first else 0):
+                yield number, document.name, start, window
             number += 1
 
 

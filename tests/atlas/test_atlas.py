@@ -434,5 +434,5 @@ def test_a_damaged_tokenizer_is_found_when_text_is_read(elsewhere):
 
 def test_another_format_is_refused(elsewhere):
     query(elsewhere, "UPDATE meta SET value = '3' WHERE key = 'format'")
-    with pytest.raises(UserError, match="has format 3, this version of nejax reads 4; open it with the version that"):
+    with pytest.raises(UserError, match="has format 3, this version of nejax reads 5; open it with the version that"):
         open_atlas(elsewhere)

@@ -1,5 +1,6 @@
 """Documents to sequences. Oracle: the tokenizer itself, called on one whole text."""
 
+import codecs
 import itertools
 import logging
 import random
@@ -9,6 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from nejax.errors import UserError
+from nejax.models.tokens import token_bytes
 from nejax.pipeline import corpus as corpus_module
 from nejax.pipeline.corpus import Sequences, make_sequences
 from nejax.pipeline.documents import Corpus, Document
@@ -48,6 +50,43 @@ def text_of_tokens(tokenizer, n_tokens: int) -> str:
     return text
 
 
+def windows_of(tokens: list[int], table: list[bytes], size: int, least: int = 1) -> dict[int, list[int]]:
+    """By offset: each as long as it can be and end at a character's end; as long as it can be where none ends."""
+    windows, start = {}, 0
+    while start < len(tokens):
+        longest = min(size, len(tokens) - start)
+        lengths = range(longest, min(least, longest) - 1, -1)
+        is_whole = [ends_whole(b"".join(table[token] for token in tokens[start : start + n])) for n in lengths[:4]]
+        n = lengths[is_whole.index(True)] if any(is_whole) else lengths[0]
+        windows[start], start = tokens[start : start + n], start + n
+    return windows
+
+
+def ends_whole(text: bytes) -> bool:
+    """Whether no character is cut at its end; it may begin within one."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder.decode(text)
+    return not decoder.getstate()[0]
+
+
+def test_no_character_is_cut_where_a_token_can_be_spared(tokenizer):
+    """Of characters that are several tokens each, whole ones; of one that has no room, what there is room for."""
+    text = "🦩" * 40 + "山" * 40
+    n_tokens = [len(tokenizer(character).input_ids) for character in "🦩山"]
+    assert min(n_tokens) > 1
+    for seq_len in range(6, 20):
+        result = make_sequences([Document("a", text)], tokenizer, seq_len=seq_len, min_tokens=1)
+        for row, n in zip(*result.sequences[:2], strict=True):
+            assert "\ufffd" not in tokenizer.decode(row[1:n])
+    result = make_sequences([Document("a", text)], tokenizer, seq_len=3, min_tokens=2)
+    assert set(result.sequences.length.tolist()) == {3}
+
+
+def test_text_of_whole_tokens_is_cut_at_every_nth(tokenizer):
+    result = make_sequences([Document("a", "the river and the sea " * 30)], tokenizer, seq_len=10, min_tokens=1)
+    assert all(offset % 9 == 0 for offset in result.sequences.offset.tolist())
+
+
 @pytest.mark.parametrize("seq_len", [3, 4, 17, 1000])
 def test_windows_join_to_the_documents_tokens(tokenizer, seq_len):
     documents = random_documents(30)
@@ -56,13 +95,13 @@ def test_windows_join_to_the_documents_tokens(tokenizer, seq_len):
     found = {name: {} for name in result.documents}
     for row, n, index, start in zip(tokens, length, document, offset, strict=True):
         found[result.documents[index]][int(start)] = row[1:n].tolist()
-    n_windows = 0
+    n_windows, table = 0, token_bytes(tokenizer)
     for name, text in documents:
         whole = tokenizer(text).input_ids
+        expected = windows_of(whole, table, seq_len - 1)
         for start, window in found.get(name, {}).items():
-            assert window == whole[start : start + seq_len - 1]
-            assert start % (seq_len - 1) == 0
-        n_windows += -(-len(whole) // (seq_len - 1))
+            assert window == expected[start]
+        n_windows += len(expected)
     assert len(tokens) + result.counts["duplicate_sequences"] == n_windows
     assert result.counts["short_windows"] == 0
 
@@ -73,7 +112,7 @@ def test_nothing_is_lost_from_a_document_without_repeats(tokenizer):
     joined = [token for row, n in zip(*result.sequences[:2], strict=True) for token in row[1:n]]
     assert result.counts["duplicate_sequences"] == 0
     assert tokenizer.decode(joined) == text
-    assert result.sequences.offset.tolist() == list(range(0, len(joined), 31))
+    assert result.sequences.offset.tolist() == list(windows_of(joined, token_bytes(tokenizer), 31))
     assert result.counts["tokens"] == len(joined)
 
 
@@ -115,9 +154,11 @@ def test_exact_duplicates_are_dropped_and_counted(tokenizer):
     assert_same(once.sequences, Sequences(*(array[:n_kept] for array in twice.sequences)))
     assert "copy" not in twice.documents
     assert twice.documents[-1] == "longer copy"
-    n_windows = (
-        -(-len(tokenizer(documents[3].text).input_ids) // 15) + len(tokenizer(documents[4].text).input_ids) // 15
+    copied, longer = (
+        list(windows_of(tokenizer(documents[i].text).input_ids, token_bytes(tokenizer), 15, least=2).values())
+        for i in (3, 4)
     )
+    n_windows = len(copied) + sum(len(window) == 15 or i < len(longer) - 1 for i, window in enumerate(longer))
     assert twice.counts["duplicate_sequences"] == once.counts["duplicate_sequences"] + n_windows
     assert len(np.unique(twice.sequences.tokens, axis=0)) == len(twice.sequences.tokens)
 

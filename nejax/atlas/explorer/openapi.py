@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nejax.atlas.explorer.shards import BLOCK, MOST_PEAKS, PAGE, VERSION, Shards
+from nejax.atlas.explorer.shards import BLOCK, PAGE, PEAKS_PAGE, VERSION, Shards
 from nejax.atlas.search import LONGEST_QUERY
 
 MOST_OFFSET = 999_999_999
@@ -58,6 +58,9 @@ def describe(shards: Shards) -> Schema:
                 required=True,
             ),
             _in_query("offset", {"type": "integer", "minimum": 0, "maximum": MOST_OFFSET}, "Sequences to pass over."),
+            _in_query(
+                "peaks_offset", {"type": "integer", "minimum": 0, "maximum": MOST_OFFSET}, "Features to pass over."
+            ),
         ),
         "/openapi.json": _route("This description", "Description"),
     }
@@ -219,10 +222,14 @@ def _search(place: _Places) -> Schema:
         {
             "query": _TEXT,
             "n_sequences": {**_COUNT, "description": "How many hold the phrase."},
-            "sequences": {**_array(place.sequence, "From the offset on, ascending."), "maxItems": PAGE},
+            "sequences": {
+                **_array(place.sequence, "From the offset on, those with the most peaks first."),
+                "maxItems": PAGE,
+            },
+            "n_peaks": {**_COUNT, "description": "How many features have examples that peak inside it."},
             "peaks": {
-                **_array(_reference("PeakMatch"), "Those with the most such examples first."),
-                "maxItems": MOST_PEAKS,
+                **_array(_reference("PeakMatch"), "From peaks_offset on, those with the most such examples first."),
+                "maxItems": PEAKS_PAGE,
             },
         }
     )
@@ -239,7 +246,10 @@ def _rows(place: _Places) -> Schema:
             *(_COUNT, _COUNT, _MAYBE, {"type": "integer", "minimum": 2}),
         ),
         "Range": _row("The lowest and the highest activation of the examples.", _NUMBER, _NUMBER),
-        "SimilarFeature": _row("Layer, neuron, feature, similarity.", place.layer, place.neuron, _COUNT, similarity),
+        "SimilarFeature": _row(
+            "Layer, neuron, feature, similarity, whether both have the same token as their central example.",
+            *(place.layer, place.neuron, _COUNT, similarity, {"type": "boolean"}),
+        ),
         "ExampleInSequence": _row(
             "Position, layer, neuron, feature, activation.", _COUNT, place.layer, place.neuron, _COUNT, _NUMBER
         ),

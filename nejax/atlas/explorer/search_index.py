@@ -1,12 +1,14 @@
-"""The search of a static site: the atlas's own index of words and peaks, as files by the beginning of a word."""
+"""The search of a static site: the atlas's own index of words and of peaks, as files by the beginning of a word."""
 
 from collections.abc import Iterator
 from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any
 
-from nejax.atlas.explorer.shards import MOST_PEAKS
+import numpy as np
+
 from nejax.atlas.files import AtlasFiles
+from nejax.atlas.word_index import GAP, SEQUENCE_BITS, SIGN, rows_at, unpacked
 
 _AFTER_ALL = "\U0010ffff" * 3
 
@@ -19,34 +21,47 @@ def bucket(word: str) -> str:
 def search_shards(files: AtlasFiles) -> Iterator[tuple[str, dict[str, list]]]:
     """The name and content of every file, made one after the other: no more than one is held at once.
 
-    `search/words/BUCKET`: {word: [sequence, [which of the sequence's words it is, ...], sequence, [...], ...]}.
-    `search/peaks/BUCKET`: {word: [[layer, neuron, feature, examples that peak at it, examples of the feature], ...]},
-    for each word the features that a search on the server finds, in the same order.
+    `search/words/BUCKET`: {word: [sequence, [where in it, see `nejax.atlas.terms.Term.at`, ...], sequence, ...]}.
+    `search/peaks/BUCKET`: {word: [[layer, neuron, feature, examples of the feature, sequence, where, sequence, where,
+    ...], ...]}: the features with examples that peak at it, and where they do; -1 - where: in the gap behind a word.
     """
-    files.rows("CREATE VIRTUAL TABLE IF NOT EXISTS temp.word_known USING fts5vocab(main, words, row)")
-    files.rows("CREATE VIRTUAL TABLE IF NOT EXISTS temp.word_found USING fts5vocab(main, words, instance)")
-    found = "SELECT term, doc, offset FROM temp.word_found WHERE term >= ? AND term < ?"
-    for name, rows in _buckets(files, "SELECT DISTINCT substr(term, 1, 2) FROM temp.word_known", found):
-        yield f"search/words/{name}", {word: _by_sequence(own) for word, own in groupby(rows, itemgetter(0))}
-    found = (
-        "SELECT p.word, n.layer, n.neuron, f.feature, p.n, f.n_examples FROM peaks AS p "
-        "JOIN features AS f ON f.id = p.feature_id JOIN neurons AS n ON n.id = f.neuron_id "
-        "WHERE p.word >= ? AND p.word < ? ORDER BY p.word, p.n DESC, p.feature_id"
-    )
-    for name, rows in _buckets(files, "SELECT DISTINCT substr(word, 1, 2) FROM peaks", found):
-        peaks = {word: [list(row[1:]) for row in own][:MOST_PEAKS] for word, own in groupby(rows, itemgetter(0))}
-        yield f"search/peaks/{name}", peaks
+    features = np.array(files.rows("SELECT neuron_id, feature, n_examples FROM features ORDER BY id")).reshape(-1, 3)
+    places_of_features = np.column_stack([*np.divmod(features[:, 0], files.meta["d_mlp"]), features[:, 1:]])
+    peak_places, peak_features = (files.arrays[name].view(np.ndarray) for name in ("peak_places", "peak_features"))
+    starts = sorted({start for (start,) in files.rows("SELECT DISTINCT substr(word, 1, 2) FROM words")})
+    for start, end in pairwise([*starts, _AFTER_ALL]):
+        # In order, the words of a bucket stand together, and so do the buckets themselves.
+        rows = files.rows(
+            "SELECT word, places FROM words WHERE word >= ? AND word < ? ORDER BY word, shard", start, end
+        )
+        words: dict[str, list] = {}
+        peaks: dict[str, list] = {}
+        for word, own in groupby(rows, itemgetter(0)):
+            places = unpacked([blob for _, blob in own])
+            words[word] = [item for pair in _by_sequence(places) for item in pair]
+            behind = np.empty(0, np.int64) if places[0] & SIGN else places + GAP
+            at = np.concatenate([rows_at(peak_places, places), rows_at(peak_places, behind)])
+            if len(at):
+                order = at[np.argsort(peak_features[at], kind="stable")]
+                peaks[word] = _by_feature(peak_features[order], peak_places[order], places_of_features)
+        yield f"search/words/{bucket(start)}", words
+        if peaks:
+            yield f"search/peaks/{bucket(start)}", peaks
 
 
-def _buckets(files: AtlasFiles, starts: str, found: str) -> Iterator[tuple[str, list[Any]]]:
-    """The rows of every bucket. In order, the words of a bucket stand together, and so do the buckets themselves."""
-    ordered = sorted(start for (start,) in files.rows(starts))
-    for start, end in pairwise([*ordered, _AFTER_ALL]):
-        yield bucket(start), files.rows(found, start, end)
+def _by_sequence(places: np.ndarray) -> Iterator[tuple[int, list[int]]]:
+    sequence = places >> SEQUENCE_BITS
+    known, first = np.unique(sequence, return_index=True)
+    for number, own in zip(known.tolist(), np.split(places & (SIGN - 1), first[1:]), strict=True):
+        yield number, own.tolist()
 
 
-def _by_sequence(rows: Iterator[Any]) -> list[Any]:
-    listed: list[Any] = []
-    for sequence, own in groupby(rows, itemgetter(1)):
-        listed += [sequence, [ordinal for _, _, ordinal in own]]
-    return listed
+def _by_feature(feature: np.ndarray, places: np.ndarray, places_of_features: np.ndarray) -> list[list[Any]]:
+    known, first = np.unique(feature, return_index=True)
+    where = places & (SIGN - 1)
+    where = np.where((places & SIGN == 0) & (where >= GAP), GAP - 1 - where, where)
+    pairs = np.stack([places >> SEQUENCE_BITS, where], axis=1)
+    return [
+        [*place, *own.ravel().tolist()]
+        for place, own in zip(places_of_features[known].tolist(), np.split(pairs, first[1:]), strict=True)
+    ]

@@ -92,15 +92,14 @@ class _Data:
         return self._answer(request, lambda: self._shards.sequences(block))
 
     async def search(self, request: Request) -> Response:
-        query, offset = request.query_params.get("q", ""), request.query_params.get("offset", "0")
+        query = request.query_params.get("q", "")
         if not query:
             raise HTTPException(400, "the text to search for is missing; expected search?q=TEXT")
         if len(query) > LONGEST_QUERY:
             expected = f"expected at most {LONGEST_QUERY:,}"
             raise HTTPException(400, f"the text to search for has {len(query):,} characters; {expected}")
-        if not _NUMBER.fullmatch(offset):
-            raise HTTPException(400, f"offset is {offset[:40]!r}; expected a number from 0 to {MOST_OFFSET:,}")
-        return Response(to_json(self._shards.search(query, int(offset))), media_type="application/json")
+        offsets = _offset(request, "offset"), _offset(request, "peaks_offset")
+        return Response(to_json(self._shards.search(query, *offsets)), media_type="application/json")
 
     def _answer(self, request: Request, make: Callable[[], Any]) -> Response:
         """A shard, made unless it is kept here, and sent unless the browser has it."""
@@ -153,6 +152,13 @@ async def _page(request: Request) -> Response:
         raise HTTPException(404)
     headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()[:16]}"', **(FOR_EVER if may_be_kept(name) else {})}
     return _unless_known(request, content, headers, media_type(name))
+
+
+def _offset(request: Request, name: str) -> int:
+    value = request.query_params.get(name, "0")
+    if not _NUMBER.fullmatch(value):
+        raise HTTPException(400, f"{name} is {value[:40]!r}; expected a number from 0 to {MOST_OFFSET:,}")
+    return int(value)
 
 
 async def _no_data(request: Request) -> Response:

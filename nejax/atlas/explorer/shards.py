@@ -14,8 +14,9 @@ import numpy as np
 
 from nejax.atlas.explorer.columns import columns_of
 from nejax.atlas.explorer.token_texts import TokenTexts
-from nejax.atlas.files import AtlasFiles
-from nejax.atlas.search import find_peaks, find_sequences
+from nejax.atlas.explorer.windows import up_to_peak, with_text
+from nejax.atlas.files import AtlasFiles, central_places
+from nejax.atlas.search import find, peak_matches
 from nejax.errors import UserError
 from nejax.pipeline.left_out import left_out
 
@@ -28,7 +29,7 @@ BLOCK = 16
 PAGE = 20
 """Sequences in an answer to a search."""
 
-MOST_PEAKS = 50
+PEAKS_PAGE = 50
 """Features in an answer to a search."""
 
 DIGITS = 5
@@ -196,15 +197,21 @@ class Shards:
                 ],
             }
 
-    def search(self, query: str, offset: int = 0) -> Json:
-        """`search?q=QUERY&offset=OFFSET`: what holds a phrase, and which features peak at it; see `nejax.atlas.search`.
+    def search(self, query: str, offset: int = 0, peaks_offset: int = 0) -> Json:
+        """`search?q=QUERY&offset=OFFSET&peaks_offset=OFFSET`: see `nejax.atlas.search.find`.
 
         Raises:
             UserError: the query is too long, too.
         """
-        n_sequences, sequences = find_sequences(self._files, query, offset, PAGE)
-        peaks = [match[:5] for match in find_peaks(self._files, query, MOST_PEAKS)]
-        return {"query": query, "n_sequences": n_sequences, "sequences": sequences, "peaks": peaks}
+        found = find(self._files, query)
+        peaks = peak_matches(self._files, found, peaks_offset, PEAKS_PAGE)
+        return {
+            "query": query,
+            "n_sequences": len(found.sequences),
+            "sequences": found.sequences[offset : offset + PAGE].tolist(),
+            "n_peaks": len(found.features),
+            "peaks": [match[:5] for match in peaks],
+        }
 
     def _features(self, row: Any) -> list[Json]:
         first, end = row["first_feature"], row["first_feature"] + row["n_features"]
@@ -231,16 +238,21 @@ class Shards:
         ]
 
     def _similar(self, first: int, end: int) -> list[list]:
-        """What is like each of some features: [layer, neuron, feature, similarity]."""
+        """What is like each of some features: [layer, neuron, feature, similarity, is its central example the same]."""
         ids = self._arrays["similar"][first:end].astype(np.int64)
         similarity = self._arrays["similarity"][first:end].tolist()
         # Ids ascend with the neurons, so a feature is of the last neuron whose features begin at it or before it.
         neuron = np.searchsorted(self._first_feature, ids, side="right") - 1
         layer, index = np.divmod(neuron, self.d_mlp)
         places = np.stack([layer, index, ids - self._first_feature[neuron]], axis=-1).tolist()
+        central = central_places(self._files, [*range(first, end), *ids[ids >= 0].tolist()])
         return [
-            [[*place, _rounded(cosine)] for id_, place, cosine in zip(*of_feature, strict=True) if id_ >= 0]
-            for of_feature in zip(ids.tolist(), places, similarity, strict=True)
+            [
+                [*place, _rounded(cosine), central[id_] == central[own]]
+                for id_, place, cosine in zip(*of_feature, strict=True)
+                if id_ >= 0
+            ]
+            for own, of_feature in enumerate(zip(ids.tolist(), places, similarity, strict=True), first)
         ]
 
     def _examples(self, row: Any, centrals: list[int], examples_per_feature: int | None) -> Json:
@@ -271,7 +283,7 @@ class Shards:
             }
             for values, document, n_tokens, (x, y) in zip(rows, documents, length.tolist(), x_y, strict=True)
         ]
-        chosen = np.array(_with_text([example["feature"] for example in examples], centrals, examples_per_feature), int)
+        chosen = np.array(with_text([example["feature"] for example in examples], centrals, examples_per_feature), int)
         tokens, step = self._add_windows(
             [examples[i] for i in chosen.tolist()],
             first + chosen,
@@ -301,7 +313,7 @@ class Shards:
             examples, start.tolist(), found.cut(found.numbers), levels, strict=True
         ):
             example |= {"start": own, "tokens": tokens, "activations": activations}
-        of_tokens = found.cut(_up_to_peak(importance, before, after)[is_inside])
+        of_tokens = found.cut(up_to_peak(importance, before, after)[is_inside])
         for i in np.flatnonzero(np.isfinite(importance).any(axis=1)).tolist():
             examples[i]["importance"] = _numbers(of_tokens[i])
         return found.tokens, step
@@ -352,34 +364,6 @@ class Shards:
 def _require(what: str, value: int, n: int) -> None:
     if not 0 <= value < n:
         raise NoShard(f"there is no {what} {value}; expected 0 to {n - 1}")
-
-
-def _with_text(features: list[int], centrals: list[int], n: int | None) -> list[int]:
-    """Which examples have their text: of each feature the central one and the first others, `n` in all."""
-    if n is None:
-        return list(range(len(features)))
-    left = [n - 1] * len(centrals)
-    kept = []
-    for i, feature in enumerate(features):
-        is_central = centrals[feature] == i
-        if is_central or left[feature] > 0:
-            kept.append(i)
-            left[feature] -= not is_central
-    return kept
-
-
-def _up_to_peak(importance: np.ndarray, before: int, after: int) -> np.ndarray:
-    """[n, before + 1 + after] the importance of the tokens of windows, NaN where it is not known.
-
-    Args:
-        importance: [n, up to the peak] of those before the peak and, last, of its own.
-        before: tokens of a window before the peak.
-        after: tokens behind it.
-    """
-    known = importance[:, max(importance.shape[1] - before - 1, 0) :]
-    if ((known < 0) | (known > 1)).any():
-        raise ValueError("importance.npy has values that are not between 0 and 1")
-    return np.pad(known, ((0, 0), (before + 1 - known.shape[1], after)), constant_values=np.nan)
 
 
 def _rounded(value: float | None) -> float | None:

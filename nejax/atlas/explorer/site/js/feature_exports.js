@@ -81,12 +81,13 @@ function featureJson(atlas, neuron, place) {
     feature: place.feature,
     ...feature,
     neuron_max_activation: neuron.measures.max_activation,
-    similar: similar.map(([layer, other, index, similarity]) => ({
+    similar: similar.map(([layer, other, index, similarity, sharesExample]) => ({
       layer,
       neuron: other,
       ...sided(other),
       feature: index,
       similarity,
+      shares_example: sharesExample,
     })),
     examples: orderedExamples(neuron, place, "strength").map((i) => exampleJson(neuron, i, i === central)),
   };

@@ -1,11 +1,12 @@
-// Search: sequences that hold a phrase, and features that peak at a token. The server is asked where there is one; a
+// Search: sequences that hold a phrase, and features that peak inside it. The server is asked where there is one; a
 // static site has the same index as files, by the first two characters of a word. Both give the same answer.
 
 import { ask, shard, ShardError } from "./data.js";
 import { counted } from "./format.js";
-import { asked, peakWord } from "./words.js";
+import { readings } from "./words.js";
 
 export const PAGE = 20; // sequences in an answer
+export const PEAKS_PAGE = 50; // features
 export const LONGEST_QUERY = 1000; // characters; the server refuses longer ones
 
 /** Why a query cannot be looked for, in words; "" if it can. */
@@ -14,42 +15,81 @@ function refusal(query) {
   const most = LONGEST_QUERY.toLocaleString("en-US");
   if (length > LONGEST_QUERY)
     return `This text has ${counted(length, "character")}; at most ${most} can be searched for.`;
-  const { phrase, isPrefix } = asked(query);
-  const isTooShort = isPrefix && phrase.length && [...phrase.at(-1)].length < 2;
+  const isTooShort = readings(query).some(({ terms, isPrefix }) => isPrefix && [...terms.at(-1)].length < 2);
   return isTooShort ? "The beginning of a word needs at least two letters before the *." : "";
 }
 
-/** {query, n_sequences, sequences: up to 20 from `offset` on, peaks: [[layer, neuron, feature, n, n_examples]]}. */
-export async function find(atlas, query, offset = 0) {
+/**
+ * {query, n_sequences, sequences: up to 20 from `offset` on, n_peaks, peaks: up to 50 from `peaksOffset` on, each
+ * [layer, neuron, feature, n, n_examples]}, the best first.
+ */
+export async function find(atlas, query, offset = 0, peaksOffset = 0) {
   const refused = refusal(query);
   if (refused) throw new ShardError(refused, 400);
-  if (atlas.search === "server") return ask("search", { q: query, offset });
-  const [sequences, peaks] = await Promise.all([sequencesWith(query), peaksAt(query)]);
-  return { query, n_sequences: sequences.length, sequences: sequences.slice(offset, offset + PAGE), peaks };
+  if (atlas.search === "server") return ask("search", { q: query, offset, peaks_offset: peaksOffset });
+  const { sequences, peaks } = await ranked(query);
+  return {
+    query,
+    n_sequences: sequences.length,
+    sequences: sequences.slice(offset, offset + PAGE),
+    n_peaks: peaks.length,
+    peaks: peaks.slice(peaksOffset, peaksOffset + PEAKS_PAGE),
+  };
 }
 
-async function peaksAt(query) {
-  const word = peakWord(query);
-  return own(await bucket("peaks", word), word) ?? [];
+/** All sequences and all features, as the server ranks them. */
+async function ranked(query) {
+  const phrases = readings(query);
+  const starts = await Promise.all(phrases.map(startsOf));
+  const peaksIn = new Map(starts.flatMap((places) => [...places.keys()]).map((sequence) => [sequence, 0]));
+  const found = new Map(); // place of a feature -> {place, n_examples, sequences: of its examples that peak inside}
+  for (const [i, phrase] of phrases.entries()) await addPeaks(phrase, starts[i], found);
+  for (const { sequences } of found.values()) {
+    for (const sequence of sequences) peaksIn.set(sequence, peaksIn.get(sequence) + 1);
+  }
+  const sequences = [...peaksIn].sort(([a, n], [b, m]) => m - n || a - b).map(([sequence]) => sequence);
+  const peaks = [...found.values()].map(({ place, n_examples, sequences }) => [...place, sequences.size, n_examples]);
+  peaks.sort((a, b) => b[3] - a[3] || a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
+  return { sequences, peaks };
 }
 
-/** All sequences in which the words of the query follow each other, ascending. */
-async function sequencesWith(query) {
-  const { phrase, isPrefix } = asked(query);
-  if (!phrase.length) return [];
-  const places = await Promise.all(phrase.map((word, k) => placesOf(word, isPrefix && k === phrase.length - 1)));
+/** Where a phrase stands: Map of sequence -> Set of where its first term is. */
+async function startsOf({ terms, offsets, isPrefix }) {
+  const places = await Promise.all(terms.map((term, k) => placesOf(term, isPrefix && k === terms.length - 1)));
   const [first, ...others] = places;
-  const holds = (sequence) =>
-    [...first.get(sequence)].some((at) => others.every((place, k) => place.get(sequence)?.has(at + k + 1)));
-  return [...first.keys()].filter(holds).sort((a, b) => a - b);
+  const found = new Map();
+  for (const [sequence, starts] of first) {
+    const held = [...starts].filter((at) => others.every((place, k) => place.get(sequence)?.has(at + offsets[k + 1])));
+    if (held.length) found.set(sequence, new Set(held));
+  }
+  return found;
 }
 
-/** Where a word stands: Map of sequence -> Set of which of its words it is. */
-async function placesOf(word, isPrefix) {
-  const held = await bucket("words", word);
-  const names = isPrefix ? Object.keys(held).filter((name) => name.startsWith(word)) : [word];
+/** Add the features that peak inside a phrase where it stands: at a term or between two. A neuron has one example in a sequence. */
+async function addPeaks({ terms, offsets, isPrefix }, starts, found) {
+  for (const [k, term] of terms.entries()) {
+    const held = await bucket("peaks", term);
+    for (const name of namesIn(held, term, isPrefix && k === terms.length - 1)) {
+      for (const [layer, neuron, feature, n_examples, ...places] of own(held, name) ?? []) {
+        const id = `${layer}/${neuron}/${feature}`;
+        for (let i = 0; i < places.length; i += 2) {
+          const where = places[i + 1];
+          const isBehind = where < 0; // in the gap behind the word, which is inside but for the last one's
+          if (isBehind && k === terms.length - 1) continue;
+          if (!starts.get(places[i])?.has((isBehind ? -1 - where : where) - offsets[k])) continue;
+          if (!found.has(id)) found.set(id, { place: [layer, neuron, feature], n_examples, sequences: new Set() });
+          found.get(id).sequences.add(places[i]);
+        }
+      }
+    }
+  }
+}
+
+/** Where a term stands: Map of sequence -> Set of places in it. */
+async function placesOf(term, isPrefix) {
+  const held = await bucket("words", term);
   const places = new Map();
-  for (const name of names) {
+  for (const name of namesIn(held, term, isPrefix)) {
     const listed = own(held, name) ?? [];
     for (let i = 0; i < listed.length; i += 2) {
       const known = places.get(listed[i]);
@@ -60,9 +100,12 @@ async function placesOf(word, isPrefix) {
   return places;
 }
 
-/** The file that a word is in; where there is none, there is no such word. */
-async function bucket(kind, word) {
-  const name = [...word].slice(0, 2).map((character) => character.codePointAt(0).toString(16)).join("-");
+const namesIn = (held, term, isPrefix) =>
+  isPrefix ? Object.keys(held).filter((name) => name.startsWith(term)) : [term];
+
+/** The file that a term is in; where there is none, there is no such term. */
+async function bucket(kind, term) {
+  const name = [...term].slice(0, 2).map((character) => character.codePointAt(0).toString(16)).join("-");
   return shard(`search/${kind}/${name}`).catch((error) => {
     if (error.status === 404) return {};
     throw error;

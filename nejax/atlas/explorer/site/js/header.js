@@ -5,6 +5,7 @@ import { useAtlas } from "./context.js";
 import { LONGEST_QUERY } from "./find.js";
 import { html } from "./html.js";
 import { openHelp, openRandom } from "./keys.js";
+import { placeAddress, placeTyped } from "./place.js";
 import { go, to } from "./route.js";
 import { hasSides, unitName } from "./sides.js";
 import { visible } from "./tokens.js";
@@ -16,6 +17,7 @@ const LINKS = [
   ["starred", "Starred", to.starred()],
   ["about", "About", to.about()],
 ];
+const PLACE = /^\d+\/\d+\s*[-–−+]?(\/\d+)?$/; // "3/185", "3/185/0", "3/17−", "3/17−/0"
 const THEMES = { auto: "as the system", light: "light", dark: "dark" };
 
 export function Header({ route }) {
@@ -23,7 +25,11 @@ export function Header({ route }) {
   const [name = "model"] = route.path;
   const search = (event) => {
     event.preventDefault();
-    go(to.search(event.target.elements.q.value.trim()));
+    const text = event.target.elements.q.value.trim();
+    const place = PLACE.test(text) ? placeTyped(atlas, text) : { problem: "a text" };
+    if (place.problem) return go(to.search(text));
+    event.target.reset();
+    go(placeAddress(place));
   };
   useEffect(() => {
     document.title = `${[name, ...named(route.path)].join(" ")} · ${atlas.model} · nejax`;
@@ -44,9 +50,10 @@ export function Header({ route }) {
         name="q"
         type="search"
         placeholder="Search texts and peaks  /"
-        aria-label="Search texts and peak tokens"
+        title="A text, or a place such as 3/185 or 3/185/0"
+        aria-label="Search texts and peaks, or go to a place"
         maxlength=${LONGEST_QUERY}
-        key=${route.query.q}
+        key=${[...route.path, route.query.q, route.query.page].join(" ")}
         defaultValue=${name === "search" ? route.query.q : ""}
       />
     </form>

@@ -30,7 +30,7 @@ export function PeakChips({ tokens, total = 0, limit = 8 }) {
 function PeakChip({ text, count }) {
   const content = html`<span class="chip-text">${peakName(text) || "(part of a character)"}</span>
     ${count > 0 && html`<span class="count">${count}</span>`}`;
-  const query = text.trim();
+  const query = text.trim() || peakName(text); // white space is searched for by its signs
   if (!query || query.length > LONGEST_QUERY) return html`<span class="chip">${content}</span>`;
   return html`<a class="chip" href=${to.search(query)} title="Search for this token">${content}</a>`;
 }

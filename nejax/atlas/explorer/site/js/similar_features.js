@@ -41,7 +41,7 @@ function explanation({ n_similar: n, manifest }, similar) {
   return "Of other neurons: the cosine of what the two read at their central examples. 1: the very same input.";
 }
 
-function Similar({ found: [layer, neuron, feature, similarity], query, own }) {
+function Similar({ found: [layer, neuron, feature, similarity, sharesExample], query, own }) {
   const place = { layer, neuron, feature };
   return html`<li data-similar=${placeId(place)}>
     <span class="similar-value" style=${{ "--share": `${Math.max(0, 100 * similarity)}%` }}
@@ -51,5 +51,10 @@ function Similar({ found: [layer, neuron, feature, similarity], query, own }) {
     <a class="similar-compare" href=${to.compare(own, placeId(place))}
       aria-label=${`Compare with ${placeShort(place)}`}>compare</a>
     <${LazyPeaks} place=${place} limit=${3} />
+    ${
+      sharesExample &&
+      html`<span class="badge" title="Both have the same token of the same text as their central example"
+        >shares its example</span>`
+    }
   </li>`;
 }

@@ -1,9 +1,9 @@
-// Search: the features that peak at a token, and the texts that hold a phrase.
+// Search: the texts that hold a phrase, and the features that peak inside it.
 
 import { useEffect, useState } from "../../vendor/hooks.js";
 import { useAtlas } from "../context.js";
 import { useShards } from "../data.js";
-import { find, PAGE } from "../find.js";
+import { find, PAGE, PEAKS_PAGE } from "../find.js";
 import { counted, featureName, percent } from "../format.js";
 import { html } from "../html.js";
 import { Match } from "../matches.js";
@@ -11,10 +11,10 @@ import { Waiting } from "../problem.js";
 import { to } from "../route.js";
 import { blockOf, readSequence } from "../sequences.js";
 import { hasSides } from "../sides.js";
-import { peakName, visible } from "../tokens.js";
+import { visible } from "../tokens.js";
+import { readings } from "../words.js";
 
 const FIRST_PEAKS = 12;
-const MOST_PEAKS = 50; // that a search lists
 
 export function Search({ query }) {
   const text = query.q ?? "";
@@ -24,6 +24,7 @@ export function Search({ query }) {
   return html`
     <h1 tabindex="-1">${text ? html`Search for “${visible(text)}”` : "Search"}</h1>
     <p class="lead" role="status" id="search-status">${told}</p>
+    ${text && html`<p class="soft" id="search-left-out">${leftOut(text)}</p>`}
     ${!text && html`<${Help} />`}
     ${found &&
     html`<div class=${stale ? "stale" : ""}>
@@ -51,33 +52,51 @@ function useFound(text, page) {
   return { ...state, stale: state.key !== key };
 }
 
-function summary({ n_sequences, peaks }) {
+function summary({ n_sequences, n_peaks }) {
   const holds = n_sequences === 1 ? "holds" : "hold";
   const texts = n_sequences ? `${counted(n_sequences, "text")} ${holds} it` : "No text holds it";
-  const atLeast = peaks.length === MOST_PEAKS ? "at least " : "";
-  const features = peaks.length ? `${atLeast}${counted(peaks.length, "feature")}` : "no feature";
-  return `${texts}; ${features} ${peaks.length > 1 ? "peak" : "peaks"} at it.`;
+  const features = n_peaks ? counted(n_peaks, "feature") : "no feature";
+  return `${texts}; ${features} ${n_peaks > 1 ? "peak" : "peaks"} inside it.`;
 }
 
-function Peaks({ found: { query, peaks } }) {
-  const [all, setAll] = useState(false);
-  const rest = peaks.length - FIRST_PEAKS;
+/** What of a query is not looked for. */
+function leftOut(query) {
+  const phrases = readings(query);
+  if (!phrases.length) return "A single space is not in the index: at least two in a row are.";
+  const hasSigns = /[^\p{L}\p{N}\p{M}\s]/u.test(query.trim().replace(/\*$/, ""));
+  return hasSigns && !phrases[0].isSigns && "Only its words are looked for, whatever signs stand between them.";
+}
+
+function Peaks({ found }) {
+  const atlas = useAtlas();
+  const [state, setState] = useState({ peaks: found.peaks, shown: FIRST_PEAKS, error: null });
+  const { query, n_peaks: n } = found;
+  const { peaks, shown, error } = state;
+  if (!n) return null;
+  const next = shown < PEAKS_PAGE ? PEAKS_PAGE : shown + PEAKS_PAGE;
+  const more = () => {
+    if (peaks.length >= Math.min(next, n)) return setState({ peaks, shown: next, error: null });
+    find(atlas, query, 0, peaks.length).then(
+      (later) => setState({ peaks: [...peaks, ...later.peaks], shown: next, error: null }),
+      (error) => setState({ ...state, error }),
+    );
+  };
   return html`<section class="search-part" id="peaks" aria-labelledby="peaks-title">
-    <h2 id="peaks-title">Peak at this token</h2>
-    ${peaks.length
-      ? html`<p class="soft">
-            Features with examples that peak at the token “${peakName(query)}”, and how many of theirs do.
-          </p>
-          <ol class="peak-list">
-            ${peaks.slice(0, all ? undefined : FIRST_PEAKS).map((peak) => html`<${Peak} peak=${peak} />`)}
-          </ol>
-          ${rest > 0 &&
-          html`<button type="button" aria-expanded=${all} onClick=${() => setAll(!all)}>
-            ${all ? "Show fewer" : `Show all ${peaks.length}`}
-          </button>`}`
-      : html`<p class="soft">No example peaks at a token that is exactly “${peakName(query)}”.</p>`}
+    <h2 id="peaks-title">Peak inside it <span class="faint">${n > shown && `1 to ${shown} of ${whole(n)}`}</span></h2>
+    <p class="soft">Features with examples whose peak is a token of the words or signs found, and how many of theirs.</p>
+    <ol class="peak-list">
+      ${peaks.slice(0, shown).map((peak) => html`<${Peak} key=${peak.slice(0, 3).join()} peak=${peak} />`)}
+    </ol>
+    ${error && html`<p role="alert">${error.message}</p>`}
+    <div class="row">
+      ${n > shown && html`<button type="button" onClick=${more}>Show ${whole(Math.min(next, n) - shown)} more</button>`}
+      ${shown > FIRST_PEAKS &&
+      html`<button type="button" onClick=${() => setState({ ...state, shown: FIRST_PEAKS })}>Show fewer</button>`}
+    </div>
   </section>`;
 }
+
+const whole = (n) => n.toLocaleString("en-US");
 
 function Peak({ peak: [layer, neuron, feature, n, nExamples] }) {
   const name = featureName(layer, neuron, feature);
@@ -99,7 +118,7 @@ function Texts({ found, page }) {
     <h2 id="texts-title">Texts <span class="faint">${range(page, n, sequences.length)}</span></h2>
     ${!sequences.length && html`<p>There is no page ${page}. <a href=${to.search(query)}>To the first page</a></p>`}
     <p class="soft">
-      Below each text: the features that peak at the words found, as layer/neuron/feature and activation${hasSides() &&
+      Those in which the most examples peak inside it come first. Below each text: the features that peak at the words found, as layer/neuron/feature and activation${hasSides() &&
       ", × −1 on a side −"}.
     </p>
     ${error && html`<p role="alert">${error.message}</p>`}
@@ -137,13 +156,23 @@ function Help() {
   return html`<section class="search-help" aria-label="What can be searched for">
     <dl>
       <dt>${example("the")}</dt>
-      <dd>A word: every text that holds it, and every feature with examples that peak at exactly this token.</dd>
+      <dd>A word: every text that holds it, and every feature with examples that peak at any of its tokens.</dd>
       <dt>${example("number of")}</dt>
       <dd>A phrase: its words one after the other, whatever stands between them. Case and punctuation do not count.</dd>
       <dt>${example("numb*")}</dt>
       <dd>A star at the end: the last word may go on. At least two letters before it.</dd>
-      <dt>${example("==")}</dt>
-      <dd>A sign has no words, so no text is found by it; but features that peak at it are.</dd>
+      <dt><code>東京</code></dt>
+      <dd>In scripts that are written without spaces, any part of a text: a letter, a word, a sentence.</dd>
+      <dt>${example("==")} ${example("⏎⏎")}</dt>
+      <dd>
+        Without a letter or digit, the signs as they stand. The pages' own signs stand for what they show: ⏎ for a line
+        break, ·· for two spaces. A single space is not in the index.
+      </dd>
+      <dt><code>3/185</code> <code>3/185/0</code></dt>
+      <dd>In the field above, a neuron or a feature that there is: its page. In quotes it is a text.</dd>
     </dl>
+    <p class="soft">
+      A text is one sequence, as the model reads it: what begins in one and ends in the next of its document is not found.
+    </p>
   </section>`;
 }
