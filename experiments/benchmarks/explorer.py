@@ -19,7 +19,7 @@ from benchmarks.load import EXPLORE, Answers, Server, ask, memory
 from benchmarks.synthetic_atlas import GPT2_SMALL, SyntheticRun
 from nejax.atlas.atlas import open_atlas
 from nejax.atlas.explorer.shards import BLOCK
-from nejax.atlas.search import words
+from nejax.atlas.terms import words
 from nejax.atlas.write import write_atlas
 
 FLAGS = flags.FLAGS

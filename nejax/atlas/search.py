@@ -131,7 +131,7 @@ def _places(files: AtlasFiles, phrase: Phrase) -> np.ndarray:
 
 
 def _distinct(values: np.ndarray) -> np.ndarray:
-    """The different values, ascending. (`np.unique` hashes whole numbers, which takes ten times as long for millions.)"""
+    """The different values, ascending. (`np.unique` hashes them, which takes ten times as long for millions.)"""
     ordered = np.sort(values)
     return ordered[np.diff(ordered, prepend=-1) != 0]
 

@@ -104,7 +104,8 @@ def test_similar_features_and_peaks_name_their_sides(two_sided_atlas, atlas):
         neuron = two_sided_atlas.neuron(found.layer, found.neuron)
         assert (found.number, found.side) == (neuron.number, neuron.side)
         expected = f"Layer {found.layer}, neuron {neuron.number}, {neuron.side} side, feature {found.feature}"
-        assert str(found) == f"{expected}: similarity {found.similarity:.2f}"
+        shared = ", shares its example" * found.shares_example
+        assert str(found) == f"{expected}: similarity {found.similarity:.2f}{shared}"
     matches = two_sided_atlas.search("the", limit=50).peaks
     assert {match.side for match in matches} == {"positive", "negative"}
     for match in matches:

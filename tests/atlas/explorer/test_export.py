@@ -5,14 +5,14 @@ import gzip
 import json
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from nejax.atlas.explorer import export, search_index
+from nejax.atlas.explorer import export
 from nejax.atlas.explorer.columns import COLUMNS
 from nejax.atlas.explorer.export import Exported, export_site
 from nejax.atlas.explorer.pages import pages
@@ -20,7 +20,7 @@ from nejax.atlas.explorer.search_index import bucket
 from nejax.atlas.explorer.server import explorer_app
 from nejax.atlas.explorer.shards import Shards
 from nejax.atlas.files import AtlasFiles
-from nejax.atlas.search import find_peaks, find_sequences, peak_word, words
+from nejax.atlas.terms import readings, terms, words
 from nejax.errors import UserError
 from nejax.pipeline.stages import Run
 
@@ -115,92 +115,88 @@ def test_two_exports_are_byte_identical(site, files, tmp_path):
 # Search: the pages look a query up in these files as this does.
 
 
-def static_search(site: Path, query: str) -> list[int]:
-    phrase, by_prefix = words(query), query.endswith("*")
-    places: list[dict[int, set[int]]] = []
-    for k, word in enumerate(phrase):
-        of_word: dict[int, set[int]] = defaultdict(set)
-        is_prefix = by_prefix and k == len(phrase) - 1
-        for other, listed in (shard(site, f"search/words/{bucket(word)}") or {}).items():
-            if other.startswith(word) if is_prefix else other == word:
-                for sequence, ordinals in zip(listed[::2], listed[1::2], strict=True):
-                    of_word[sequence] |= set(ordinals)
-        places.append(of_word)
-    return sorted(
-        sequence
-        for sequence, starts in places[0].items()
-        if any(all(start + k in place.get(sequence, ()) for k, place in enumerate(places)) for start in starts)
-    )
+def names_in(held: dict[str, Any], term: str, is_prefix: bool) -> list[str]:
+    return [name for name in held if name.startswith(term)] if is_prefix else [term] if term in held else []
+
+
+def static_search(site: Path, query: str) -> tuple[list[int], list[tuple[int, ...]]]:
+    """All sequences, and all features with how many of their examples, best first."""
+    peaks_in: Counter[int] = Counter()
+    found: dict[tuple[int, ...], set[int]] = defaultdict(set)
+    for phrase in readings(query):
+        starts: set[tuple[int, int]] | None = None
+        last = len(phrase.terms) - 1
+        for k, (term, offset) in enumerate(zip(phrase.terms, phrase.offsets, strict=True)):
+            held = shard(site, f"search/words/{bucket(term)}") or {}
+            places = {
+                (sequence, at - offset)
+                for name in names_in(held, term, phrase.is_prefix and k == last)
+                for sequence, all_at in zip(held[name][::2], held[name][1::2], strict=True)
+                for at in all_at
+            }
+            starts = places if starts is None else starts & places
+        assert starts is not None
+        peaks_in.update({sequence: 0 for sequence, _ in starts})
+        for k, (term, offset) in enumerate(zip(phrase.terms, phrase.offsets, strict=True)):
+            held = shard(site, f"search/peaks/{bucket(term)}") or {}
+            for name in names_in(held, term, phrase.is_prefix and k == last):
+                for layer, neuron, feature, n_examples, *places in held[name]:
+                    for sequence, at in zip(places[::2], places[1::2], strict=True):
+                        is_inside = (sequence, (at if at >= 0 else -1 - at) - offset) in starts and (
+                            at >= 0 or k < last
+                        )
+                        if is_inside:
+                            found[layer, neuron, feature, n_examples].add(sequence)
+    for sequences in found.values():
+        peaks_in.update(sequences)
+    features = [(*place[:3], len(sequences), place[3]) for place, sequences in found.items()]
+    features.sort(key=lambda row: (-row[3], row[:3]))
+    return sorted(peaks_in, key=lambda sequence: (-peaks_in[sequence], sequence)), features
 
 
 @pytest.fixture(scope="module")
-def texts(atlas) -> list[list[str]]:
-    return [words(atlas.text(sequence)) for sequence in range(atlas.n_sequences)]
+def texts(atlas) -> list[str]:
+    return [atlas.text(sequence) for sequence in range(atlas.n_sequences)]
 
 
-def found_by_server(files: AtlasFiles, query: str) -> list[int]:
-    n, listed = find_sequences(files, query, limit=EVERYTHING)
-    assert n == len(listed)
-    return listed
-
-
-def test_the_index_has_every_word_where_it_stands(site, texts):
+def test_the_index_has_every_term_where_it_stands(site, texts):
     expected: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for sequence, text in enumerate(texts):
-        for ordinal, word in enumerate(text):
-            expected[word][sequence].append(ordinal)
+        for term in terms(text):
+            expected[term.text][sequence].append(term.at)
     found = {}
     for file in (site / "data" / "v1" / "search" / "words").iterdir():
         held = shard(site, f"search/words/{file.name.removesuffix('.json.gz')}")
         assert held and {bucket(word) for word in held} == {file.name.removesuffix(".json.gz")}
         found |= held
-    assert len(found) > 60 and any(not word.isascii() for word in found)
+    assert len(found) > 60 and {"夜", "🎉", "\n", "straße"} <= set(found)
     assert found == {
         word: [item for sequence, ordinals in of_word.items() for item in (sequence, ordinals)]
         for word, of_word in expected.items()
     }
 
 
-def test_words_phrases_and_prefixes_are_found_as_by_the_server(site, files, texts):
+def test_everything_is_found_as_by_the_server(site, atlas, texts):
     draw = random.Random(0)
-    known = sorted({word for text in texts for word in text})
+    known = sorted({word for text in texts for word in words(text)})
     queries = [
         *known,
         *(f"{word[:n]}*" for word in known for n in (2, 3) if len(word) >= n),
-        "absent",
-        "zz*",
-        "the the",
+        *("absent", "zz*", "the the", "⏎", "··", "):", "(", "🎉", "👩‍👩", "%", "=====", "東京*", "夜の", " ", "⏎····"),
     ]
-    for _ in range(200):
-        text = draw.choice(texts)
+    for _ in range(100):
+        text = words(draw.choice(texts))
         start, n = draw.randrange(len(text)), draw.randrange(2, 6)
         queries.append(" ".join(text[start : start + n]) + "*" * draw.randrange(2))
         queries.append(" ".join(draw.choices(known, k=2)))
-    queries = [query for query in queries if not (query.endswith("*") and len(words(query)[-1]) < 2)]
-    answers = {query: static_search(site, query) for query in queries}
-    assert answers == {query: found_by_server(files, query) for query in queries}
-    assert sum(map(bool, answers.values())) > 200 and answers["absent"] == answers["zz*"] == []
-
-
-def test_peaks_are_found_as_by_the_server(site, files):
-    folder = site / "data" / "v1" / "search" / "peaks"
-    found = {}
-    for file in folder.iterdir():
-        held = shard(site, f"search/peaks/{file.name.removesuffix('.json.gz')}")
-        assert {bucket(word) for word in held} == {file.name.removesuffix(".json.gz")}
-        found |= held
-    known = {peak_word(text) for (text,) in files.rows("SELECT DISTINCT word FROM peaks")}
-    assert known == set(found) and len(known) > 30
-    assert found == {word: [list(match[:5]) for match in find_peaks(files, word)] for word in known}
-
-
-def test_of_many_peaks_the_first_are_listed(files, monkeypatch):
-    monkeypatch.setattr(search_index, "MOST_PEAKS", 5)
-    found = {}
-    for name, held in search_index.search_shards(files):
-        found |= held if name.startswith("search/peaks/") else {}
-    assert found == {word: [list(match[:5]) for match in find_peaks(files, word, limit=5)] for word in found}
-    assert max(map(len, found.values())) == 5
+    n_found = 0
+    for query in {query for query in queries if not any(p.is_prefix and len(p.terms[-1]) < 2 for p in readings(query))}:
+        expected = atlas.search(query, limit=EVERYTHING)
+        sequences, peaks = static_search(site, query)
+        assert sequences == expected.sequences, query
+        assert peaks == [match[:5] for match in expected.peaks], query
+        n_found += bool(peaks)
+    assert n_found > 100
 
 
 def test_buckets_are_named_by_code_points():

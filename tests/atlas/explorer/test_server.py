@@ -63,6 +63,8 @@ def test_the_shards_are_what_is_answered(client, shards):
         assert response.status_code == 200 and response.headers["content-type"] == "application/json"
         assert response.content == to_json(shard)
     assert client.get("/data/v1/search?q=the+river&offset=1").content == to_json(shards.search("the river", 1))
+    page = client.get("/data/v1/search?q=the&offset=1&peaks_offset=2").content
+    assert page == to_json(shards.search("the", 1, 2))
     assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
 
 
@@ -149,6 +151,7 @@ def test_other_methods_are_refused(client, method, address):
         ("/data/v1/search?q=a&offset=1.5", 400, "offset is '1.5'"),
         ("/data/v1/search?q=a&offset=", 400, "offset is ''"),
         ("/data/v1/search?q=a&offset=9999999999", 400, "offset is"),
+        ("/data/v1/search?q=a&peaks_offset=x", 400, "peaks_offset is 'x'"),
         ("/data/v1/search?q=" + "a" * (LONGEST_QUERY + 1), 400, "expected at most"),
         ("/data/v1/search?q=" + "a" * (LONGEST_ADDRESS + 1), 414, "address is too long"),
         ("/data/v1/" + "a" * (LONGEST_ADDRESS + 1), 414, "address is too long"),

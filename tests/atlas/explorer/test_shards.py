@@ -18,6 +18,7 @@ from scipy.cluster.hierarchy import fcluster
 from small_run import DEAD_LAYER, DEAD_NEURON
 
 from nejax.atlas.atlas import Atlas
+from nejax.atlas.explorer import shards as shards_module
 from nejax.atlas.explorer.columns import COLUMNS
 from nejax.atlas.explorer.openapi import describe
 from nejax.atlas.explorer.shards import BLOCK, PAGE, NoShard, Shards, to_json
@@ -80,7 +81,7 @@ def test_characters_straddle_tokens_in_this_corpus(neurons):
 
 
 def test_every_feature_is_the_atlas_s(atlas, neurons):
-    n_similar = 0
+    n_similar = n_shared = 0
     for place, shard in neurons.items():
         for found, feature in zip(shard["features"], atlas.neuron(*place).features, strict=True):
             assert found["n_examples"] == feature.n_examples
@@ -88,11 +89,15 @@ def test_every_feature_is_the_atlas_s(atlas, neurons):
             assert [tuple(pair) for pair in found["peak_tokens"]] == feature.peak_tokens
             central = shard["examples"][found["central"]]
             assert (central["sequence"], central["position"]) == (feature.central.sequence, feature.central.position)
-            for (*where, similarity), similar in zip(found["similar"], feature.similar, strict=True):
+            for (*where, similarity, shares), similar in zip(found["similar"], feature.similar, strict=True):
                 assert where == [similar.layer, similar.neuron, similar.feature]
                 assert same(similarity, similar.similarity)
-                n_similar += 1
-    assert n_similar
+                other = neurons[similar.layer, similar.neuron]
+                there = other["examples"][other["features"][similar.feature]["central"]]
+                shared = (there["sequence"], there["position"]) == (central["sequence"], central["position"])
+                assert shares == similar.shares_example == shared
+                n_similar, n_shared = n_similar + 1, n_shared + shared
+    assert n_similar > n_shared > 0
 
 
 def test_every_measure_is_the_table_s(shards, atlas, neurons):
@@ -223,17 +228,21 @@ def test_a_few_texts_a_feature_are_the_central_and_the_strongest(shards, neurons
 
 
 def test_a_search_lists_what_there_is_in_pages(shards, atlas):
-    holding = [n for n in range(atlas.n_sequences) if "river" in atlas.text(n)]
-    pages = [shards.search("RIVER", offset)["sequences"] for offset in range(0, len(holding) + PAGE, PAGE)]
-    assert list(chain(*pages)) == holding and pages[-1] == []
-    found = json.loads(to_json(shards.search("river")))
-    assert found["n_sequences"] == len(holding) and found["query"] == "river"
-    peaks = json.loads(to_json(shards.search("é")))["peaks"]
-    assert peaks
-    for layer, neuron, feature, n, n_examples in peaks:
-        own = atlas.neuron(layer, neuron).features[feature]
-        assert n == sum(example.peak_text.strip().lower() == "é" for example in own.examples)
-        assert n_examples == own.n_examples
+    found = atlas.search("river", limit=10**6)
+    assert sorted(found.sequences) == [n for n in range(atlas.n_sequences) if "river" in atlas.text(n)]
+    offsets = range(0, found.n_sequences + PAGE, PAGE)
+    pages = [shards.search("RIVER", offset) for offset in offsets]
+    assert list(chain(*(page["sequences"] for page in pages))) == found.sequences and pages[-1]["sequences"] == []
+    assert {(page["n_sequences"], page["n_peaks"]) for page in pages} == {(found.n_sequences, found.n_peaks)}
+    assert shards.search("river", 10**8, 10**8)["peaks"] == []
+
+
+def test_all_features_of_a_search_can_be_asked_for(shards, atlas, monkeypatch):
+    monkeypatch.setattr(shards_module, "PEAKS_PAGE", 7)
+    expected = [list(match[:5]) for match in atlas.search("the", limit=10**6).peaks]
+    assert len(expected) > 14
+    pages = [shards.search("the", peaks_offset=offset)["peaks"] for offset in range(0, len(expected), 7)]
+    assert json.loads(to_json(list(chain(*pages)))) == expected
 
 
 def test_every_shard_is_as_described(shards, neurons):

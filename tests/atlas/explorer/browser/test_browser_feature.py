@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from watched import Watched
@@ -178,3 +179,18 @@ def test_two_are_compared(watched: Watched, neuron: Neuron):
     page.locator('[data-side="a"] input[name="a"]').fill("no/such")
     page.locator('[data-side="a"]').get_by_role("button", name="Show").click()
     expect(page.get_by_role("alert")).to_be_visible()
+
+
+def test_a_similar_feature_that_shares_its_example_says_so(watched: Watched, explored: Atlas):
+    """At a similarity of 1, the very same token of the same text is no more than that."""
+    shared = next(
+        (place, feature)
+        for place in np.ndindex(explored.n_layers, explored.d_mlp)
+        for feature in explored.neuron(*place).features
+        if any(found.shares_example for found in feature.similar[:8])
+    )
+    (layer, neuron), feature = shared
+    page = watched.visit(f"#/feature/{layer}/{neuron}/{feature.index}")
+    rows = page.locator(".similar li")
+    for row, found in zip(rows.all(), feature.similar[:8], strict=True):
+        expect(row.get_by_text("shares its example")).to_have_count(int(found.shares_example))

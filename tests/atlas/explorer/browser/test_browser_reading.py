@@ -1,7 +1,9 @@
 """Search, sequences and the page about the method, clicked through."""
 
+import random
 import re
 from collections import Counter
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -9,15 +11,19 @@ from watched import Watched
 
 from nejax.atlas.atlas import Atlas
 from nejax.atlas.neuron import Neuron
-from nejax.atlas.search import LONGEST_QUERY, words
+from nejax.atlas.search import LONGEST_QUERY
+from nejax.atlas.terms import readings, words
 from nejax.pipeline.left_out import left_out
 
-FIND = """([root, query, offset]) => Promise.all([import(`${root}js/find.js`), import(`${root}js/data.js`)])
-  .then(([{ find }, { openAtlas }]) => openAtlas().then((atlas) => find(atlas, query, offset)))"""
+FIND = """([root, ...query]) => Promise.all([import(`${root}js/find.js`), import(`${root}js/data.js`)])
+  .then(([{ find }, { openAtlas }]) => openAtlas().then((atlas) => find(atlas, ...query)))"""
+
+READ = """([root, texts]) => import(`${root}js/words.js`).then(({ words, readings }) => texts.map((text) => [
+  words(text), readings(text).map(({ terms, offsets, isSigns, isPrefix }) => [terms, offsets, isSigns, isPrefix])]))"""
 
 
-def find(watched: Watched, query: str, offset: int = 0) -> dict:
-    return watched.page.evaluate(FIND, [watched.site.address, query, offset])
+def find(watched: Watched, query: str, offset: int = 0, peaks_offset: int = 0) -> dict:
+    return watched.page.evaluate(FIND, [watched.site.address, query, offset, peaks_offset])
 
 
 def common_words(atlas: Atlas) -> list[str]:
@@ -44,6 +50,25 @@ def queries(atlas: Atlas) -> list[str]:
         "ß",
         "\u2028x",
         "ﬁ",
+        *(
+            "⏎",
+            "⏎⏎",
+            "····",
+            "=====",
+            "/",
+            "):",
+            "(",
+            ",",
+            "·",
+            "🎉",
+            "%",
+            "東京",
+            "京は夜",
+            "の",
+            "です。",
+            "中文",
+            "กำ",
+        ),
     ]
     texts = [
         *common[:6],
@@ -66,12 +91,27 @@ def test_the_pages_find_what_python_finds(watched: Watched, explored: Atlas):
         assert found["n_sequences"] == expected.n_sequences, query
         assert found["sequences"] == expected.sequences, query
         assert [tuple(peak) for peak in found["peaks"]][:20] == [tuple(peak[:5]) for peak in expected.peaks], query
-        later = explored.search(query, limit=60).sequences[40:]
-        assert find(watched, query, 40)["sequences"] == later, query
+        later = explored.search(query, limit=60)
+        found = find(watched, query, 40, 50)
+        assert found["sequences"] == later.sequences[40:], query
+        assert [tuple(peak) for peak in found["peaks"]][:10] == [tuple(peak[:5]) for peak in later.peaks[50:]], query
 
 
-def test_a_search_shows_peaks_and_texts(watched: Watched, explored: Atlas, neuron: Neuron):
-    peak = neuron.features[0].peak_tokens[0][0].strip()
+def test_the_pages_read_queries_as_python_does(watched: Watched):
+    """In every script, and in signs that nobody types."""
+    parts = [*"aÉßΣςİı٣²Ⅷ _-=*·⏎⍽␍␀/\n\t\u00a0\u2028\ufeff\x1c\x85é한", "  ", "e\u0301", "🎉", "⟨U+200B⟩", "⟨ZWSP⟩"]
+    parts += [*"東京は夜のーｶ゛中文々〇กำลังภาษาໄທမြန်ខ្មែរབོད་།๑฿。、", "𠮷", "the", "ab*"]
+    draw = random.Random(0)
+    texts = ["".join(draw.choices(parts, k=draw.randint(1, 8))) for _ in range(3000)]
+    page = watched.visit("#/search")
+    found = page.evaluate(READ, [watched.site.address, texts])
+    for text, (its_words, its_readings) in zip(texts, found, strict=True):
+        assert its_words == words(text), repr(text)
+        assert its_readings == [list(phrase) for phrase in readings(text)], repr(text)
+
+
+def test_a_search_shows_peaks_and_texts(watched: Watched, explored: Atlas):
+    peak = max(common_words(explored)[:20], key=lambda word: explored.search(word).n_peaks)
     watched.allowed.append("/search/")
     page = watched.visit("#/search")
     page.keyboard.press("/")
@@ -79,10 +119,12 @@ def test_a_search_shows_peaks_and_texts(watched: Watched, explored: Atlas, neuro
     page.keyboard.type(peak)
     page.keyboard.press("Enter")
     watched.settle()
-    expected = explored.search(peak, limit=50)
-    expect(page.locator("#search-status")).to_contain_text("features" if len(expected.peaks) > 1 else "feature")
-    if len(expected.peaks) > 12:
-        page.get_by_role("button", name=re.compile("Show all")).click()
+    expected = explored.search(peak, limit=1000)
+    expect(page.locator("#search-status")).to_contain_text(f"{expected.n_peaks:,} feature")
+    while page.get_by_role("button", name=re.compile(r"^Show \d+ more")).count():
+        n = page.locator(".peak-list li").count()
+        page.get_by_role("button", name=re.compile(r"^Show \d+ more")).click()
+        expect(page.locator(".peak-list li").nth(n)).to_be_visible()
     rows = page.locator(".peak-list li")
     expect(rows).to_have_count(len(expected.peaks))
     first = expected.peaks[0]
@@ -94,6 +136,47 @@ def test_a_search_shows_peaks_and_texts(watched: Watched, explored: Atlas, neuro
     page.go_back()
     watched.settle()
     expect(page.locator("#search")).to_have_value(peak)
+
+
+def test_what_is_shown_can_be_searched_for(watched: Watched, explored: Atlas):
+    """The signs that the pages print, several tokens, and no page that says of chips on it that there are none."""
+    long = next(word for word in common_words(explored) if len(word) > 4)
+    watched.allowed.append("/search/")
+    for query in ("⏎", "(", f"{long[:4]}*", long):
+        page = watched.visit(f"#/search?q={quote(query)}")
+        expected = explored.search(query, limit=1)
+        assert expected.n_sequences and expected.n_peaks
+        said = page.locator("#search-status")
+        expect(said).to_contain_text(f"{expected.n_sequences:,} text")
+        expect(said).to_contain_text(f"{expected.n_peaks:,} feature")
+        expect(page.locator(".match mark").first).to_be_visible()
+        expect(page.locator(".match").first.locator("a.chip").first).to_be_visible()
+    page = watched.visit(f"#/search?q={quote(common_words(explored)[0] + ' (')}")
+    expect(page.locator("#search-left-out")).to_contain_text("Only its words")
+    page = watched.visit("#/search?q=+")
+    expect(page.locator("#search-left-out")).to_contain_text("A single space is not in the index")
+
+
+def test_the_field_goes_to_places_and_forgets_what_was_not_sent(watched: Watched, explored: Atlas):
+    page = watched.visit("#/about")
+    field = page.locator("#search")
+    for typed, address in (("1/3", "#/neuron/1/3"), (" 2/7/0 ", "#/feature/2/7/0"), ("1/5-", "#/neuron/1/5")):
+        field.fill(typed)
+        field.press("Enter")
+        watched.settle()
+        assert watched.address == address
+        expect(field).to_have_value("")
+    field.fill("not sent")
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Compare").click()
+    watched.settle()
+    expect(field).to_have_value("")
+    watched.allowed.append("/search/")
+    for text in (f"{explored.n_layers}/3", '"1/3"'):  # no place, and none that is meant
+        field.fill(text)
+        field.press("Enter")
+        watched.settle()
+        assert watched.address.startswith("#/search?q=")
+        expect(field).to_have_value(text)
 
 
 def test_texts_are_marked_and_paged(watched: Watched, explored: Atlas):
