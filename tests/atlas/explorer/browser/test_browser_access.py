@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 from sites import Site
 from watched import Watched, new_context
 
 from nejax.atlas.neuron import Neuron
 
-DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 OPTIONAL = ("target-size", "label-content-name-mismatch")
 """Rules that axe has but does not apply unless asked to."""
 
