@@ -48,8 +48,9 @@ def seed_labels(
 
     def add(state: tuple[Array, Array], seed: Int[Array, ""]) -> tuple[tuple[Array, Array], Array]:
         labels, nearest = state
-        # JAX draws the same numbers for the first restarts, however many there are.
-        chance = jax.random.uniform(jax.random.fold_in(key, seed), (n_restarts, _CANDIDATES), squared.dtype)
+        # The same numbers for the first restarts, however many there are, and in every precision.
+        chance = jax.random.uniform(jax.random.fold_in(key, seed), (n_restarts, _CANDIDATES), jnp.float32)
+        chance = chance.astype(squared.dtype)
         weights = jnp.where(seed == 0, mask[None, :].astype(squared.dtype), nearest)
         cumulative = jnp.matmul(weights, up_to, precision=lax.Precision.HIGHEST)
         # A row without weight is not drawn, however the sums round.
