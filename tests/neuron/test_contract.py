@@ -21,7 +21,7 @@ CHEAP_TO_COMPILE = "--xla_backend_optimization_level=0"
 
 
 def assert_all_pass(group: str, sizes: tuple[int, int, int], *names: str, flags: str = CHEAP_TO_COMPILE) -> None:
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
     script = Path(__file__).with_name("contract_cases.py")
     run = subprocess.run(
         [sys.executable, str(script), group, *map(str, sizes), *names],
