@@ -16,7 +16,6 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
-from tqdm import tqdm
 
 from nejax.atlas.sae_scorecard import Scorecard, markdown, plot_scorecard
 from nejax.errors import UserError, run_script
@@ -27,6 +26,7 @@ from nejax.models.sae_files import load_sae, site_in_model
 from nejax.models.sites import Site, hook_name, needed_input_weights
 from nejax.pipeline.activations import SiteReader, first_inputs
 from nejax.pipeline.folders import make_folder, refuse_no_folder
+from nejax.pipeline.progress import progress_bar
 from nejax.pipeline.scorecard import LEVELS, latents_of, measure_at_levels, neurons_of, splice_losses
 from nejax.pipeline.training_text import sequences_to_evaluate_on
 
@@ -70,7 +70,7 @@ def evaluate() -> Scorecard:
     if loaded.scale_by_mean_norm:
         sae = fold_scale(sae, read.d**0.5 / float(np.linalg.norm(inputs, axis=1).mean(dtype=np.float64)))
     where, n_real = read.positions(sequences), int(sequences.length.sum())
-    with tqdm(total=4 * n_real, desc="losses", unit=" tokens", unit_scale=True) as bar:
+    with progress_bar(total=4 * n_real, desc="losses", unit=" tokens", unit_scale=True) as bar:
         settings = {"centred": loaded.centred, "batch_size": FLAGS.batch_size, "progress": bar.update}
         losses = splice_losses(model, site, sae, sequences, where, inputs.mean(axis=0), **settings)
     print("measuring the SAE, its latents and the layer's neurons")

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
-from tqdm import tqdm
 
 from nejax.errors import UserError, run_script
 from nejax.pipeline.folders import make_folder
+from nejax.pipeline.progress import progress_bar
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("kills", 30, "How often a run is killed.", lower_bound=1)
@@ -159,7 +159,7 @@ def main(argv: list[str]) -> None:
 
     kills: list[Kill] = []
     after_the_end, moments = 0, random.Random(FLAGS.seed)
-    with tqdm(total=FLAGS.kills, desc="kills", unit=" kills") as bar:
+    with progress_bar(total=FLAGS.kills, desc="kills", unit=" kills") as bar:
         while len(kills) < FLAGS.kills:
             kill = kill_once(build_flags, expected, directory, moments.uniform(0, duration))
             if kill is None:

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from absl import flags, logging
-from tqdm import tqdm
 
 from mnist.images import Images, load_images
 from mnist.results import PUBLISHED, Trained, measured, numbers, summary, table
@@ -33,6 +32,7 @@ from nejax.errors import UserError, run_script
 from nejax.models.mlp import MLP
 from nejax.models.sae import SAE
 from nejax.pipeline.devices import use_all_cores
+from nejax.pipeline.progress import progress_bar
 from nejax.pipeline.stores import RunDirectory, stop_on_full_disk
 from nejax.pipeline.training_run import settings_of_flags
 
@@ -106,14 +106,14 @@ def train_all(
 ) -> tuple[list[MLP], dict[tuple[Recipe, int], Trained]]:
     """An MLP a seed, and every SAE that is asked for on its seed's MLP."""
     of_mlp = MLPRecipe(settings["d_hidden"], settings["mlp_steps"])
-    with tqdm(total=settings["seeds"] * of_mlp.n_steps, desc=f"{settings['seeds']} MLPs", unit=" steps") as bar:
+    with progress_bar(total=settings["seeds"] * of_mlp.n_steps, desc=f"{settings['seeds']} MLPs", unit=" steps") as bar:
 
         def mlp_of(seed: int, on_steps: OnSteps) -> MLP:
             return train_mlp(images, of_mlp, seed=seed, on_steps=on_steps)
 
         mlps = list(on_all_devices(mlp_of, range(settings["seeds"]), bar))
     hidden = [(hidden_layer(mlp, images.x), hidden_layer(mlp, images.x_test)) for mlp in mlps]
-    with tqdm(total=len(tasks) * settings["steps"], desc=f"{len(tasks)} SAEs", unit=" steps") as bar:
+    with progress_bar(total=len(tasks) * settings["steps"], desc=f"{len(tasks)} SAEs", unit=" steps") as bar:
 
         def sae_of(task: tuple[Recipe, int], on_steps: OnSteps) -> SAE:
             recipe, seed = task

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from nejax.errors import UserError
 from nejax.models.latents import load_latents
@@ -32,6 +31,7 @@ from nejax.pipeline.histogram import activation_histograms, sample_sequences
 from nejax.pipeline.minimums import heights, layer_minimums
 from nejax.pipeline.passport import N_SEQUENCES, numerical_passport
 from nejax.pipeline.processes import first_then_all, is_first
+from nejax.pipeline.progress import progress_bar
 from nejax.pipeline.revisit import random_positions, revisit
 from nejax.pipeline.same_model import keep_model, refuse_other_model
 from nejax.pipeline.sequences import SequenceShards, ahead
@@ -357,7 +357,7 @@ class Run:
     ) -> Iterator[Callable[[int], None]]:
         """A progress bar with a rate and the time left; the total is asked for at every step, and may change."""
         disable = self.quiet or hidden or not is_first()
-        with tqdm(total=total(), desc=f"{stage:>8}", unit=f" {unit}", unit_scale=True, disable=disable) as bar:
+        with progress_bar(total=total(), desc=f"{stage:>8}", unit=f" {unit}", unit_scale=True, disable=disable) as bar:
 
             def advance(n: int) -> None:
                 bar.total = total()

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import orbax.checkpoint as ocp
 from absl import flags
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from nejax.errors import UserError, refuse_undecodable
 from nejax.models.training import TrainState
+from nejax.pipeline.progress import progress_bar
 from nejax.pipeline.sequences import ahead
 from nejax.pipeline.stores import stop_on_full_disk
 
@@ -88,7 +88,7 @@ def train(
         first = int(state.step)
         lines = metrics_file.read_text().splitlines() if metrics_file.exists() else []
         metrics = [entry for entry in map(json.loads, lines[:first]) if entry["step"] < first]
-        bar = tqdm(total=n_steps * n_per_step, initial=first * n_per_step, unit=f" {unit}", unit_scale=True)
+        bar = progress_bar(total=n_steps * n_per_step, initial=first * n_per_step, unit=f" {unit}", unit_scale=True)
         with bar, metrics_file.open("w") as file, ahead(batches(first)) as ready:
             file.writelines(json.dumps(entry) + "\n" for entry in metrics)
             for i in range(first, n_steps):
@@ -101,8 +101,8 @@ def train(
                 if (i + 1) % checkpoint_every == 0 or i + 1 == n_steps:
                     file.flush()
                     manager.save(i + 1, args=ocp.args.StandardSave(state))
+                bar.set_postfix(loss=f"{entry['loss']:.3f}", refresh=False)
                 bar.update(n_per_step)
-                bar.set_postfix(loss=f"{entry['loss']:.3f}")
     return state, metrics
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from nejax.atlas.explorer.pages import ASSETS, SITE, may_be_kept, pages
 from nejax.atlas.explorer.search_index import search_shards
 from nejax.atlas.explorer.shards import VERSION, Shards, to_json
 from nejax.atlas.files import AtlasFiles
 from nejax.errors import UserError
+from nejax.pipeline.progress import progress_bar
 from nejax.pipeline.stores import stop_on_full_disk
 
 LIMITS = (None, 32, 16, 8, 4, 2, 1)
@@ -148,7 +148,7 @@ class _Site:
         size = 0
         with ThreadPoolExecutor(_N_THREADS) as pool:
             in_hand: deque[Future[int]] = deque()
-            with tqdm(shards, f"{what:>9}", total, unit=" files", unit_scale=True, disable=self.quiet) as bar:
+            with progress_bar(shards, f"{what:>9}", total, unit=" files", unit_scale=True, disable=self.quiet) as bar:
                 for name, shard in bar:
                     in_hand.append(pool.submit(self._store_one, name, shard))
                     if len(in_hand) > _IN_HAND:
