@@ -26,12 +26,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from absl import flags, logging
+from absl import logging
+
+from benchmarks.subject_flags import FLAGS
+from nejax.scripts import read_flags, run_script
+
+if __name__ == "__main__":
+    read_flags("clustering|collection|explorer|importance|sae|similar")
 
 from benchmarks import clustering, collection, collection_figures, explorer, importance, sae, similar
 from benchmarks.timing import machine
 from benchmarks.timing import table as table_of_race
-from nejax.errors import UserError, run_script
 from nejax.pipeline.devices import use_all_cores
 from nejax.pipeline.folders import make_folder
 
@@ -45,15 +50,9 @@ SUBJECTS = {
 }
 """How each is measured, in groups of figures, and how a group is shown."""
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("run", "runs/benchmark", "Where the results are written.")
-flags.DEFINE_integer("repeats", 5, "Rounds; a figure is the median over them.", lower_bound=1)
-
 
 def main(argv: list[str]) -> None:
     """Measure one subject."""
-    if len(argv) != 2 or argv[1] not in SUBJECTS:
-        raise UserError(f"benchmark.py {' '.join(argv[1:])}: expected one subject of {', '.join(SUBJECTS)}")
     subject = argv[1]
     if subject != "sae":  # trained on one device, whose products take all cores
         use_all_cores()

@@ -14,11 +14,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from nejax.atlas.atlas import open_atlas
-from nejax.atlas.clearest import clearest, large_features
-from nejax.atlas.entries import beginning
-from nejax.atlas.neuron import Neuron
-from nejax.errors import UserError, run_script
+from nejax.scripts import read_flags, run_script
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("n", 10, "Neurons.", lower_bound=1)
@@ -28,6 +24,15 @@ flags.DEFINE_integer("n_documents", 3, "Documents that a large feature's example
 flags.DEFINE_float("share", 2 / 3, "Of a neuron's examples, that must be in large features.", 0, 1)
 flags.DEFINE_bool("by_layer", True, "No more than one neuron of a layer.")
 flags.DEFINE_integer("texts", 4, "Texts shown of each feature.", lower_bound=0)
+
+if __name__ == "__main__":
+    read_flags("RUN")
+
+from nejax.atlas.atlas import open_atlas
+from nejax.atlas.clearest import clearest, large_features
+from nejax.atlas.entries import beginning
+from nejax.atlas.neuron import Neuron
+from nejax.errors import UserError
 
 
 def spelled(neuron: Neuron) -> str:
@@ -47,8 +52,6 @@ def spelled(neuron: Neuron) -> str:
 
 def main(argv: list[str]) -> None:
     """Print them."""
-    if len(argv) != 2:
-        raise UserError(f"clearest_neurons.py {' '.join(argv[1:])}: expected one run's directory")
     atlas = open_atlas(argv[1])
     rule: dict[str, Any] = {
         name: FLAGS[name].value for name in ("n_features", "n_examples", "n_documents", "share", "by_layer")

@@ -15,11 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import flags, logging
 
-from nejax.errors import UserError, run_script
-from nejax.pipeline.compare import TOLERANCE, LayerComparison, compare_runs, open_finished
+from nejax.pipeline.constants import TOLERANCE
+from nejax.scripts import read_flags, run_script
 
 FLAGS = flags.FLAGS
 flags.DEFINE_float(
@@ -29,6 +28,14 @@ flags.DEFINE_float(
     "cosine distances as they are.",
 )
 flags.DEFINE_string("out", None, "Where the figures are written. Default: RUN_B/compare.json.")
+
+if __name__ == "__main__":
+    read_flags("RUN_A", "RUN_B")
+
+import numpy as np
+
+from nejax.errors import UserError
+from nejax.pipeline.compare import LayerComparison, compare_runs, open_finished
 
 
 def figures(layer: LayerComparison) -> dict[str, Any]:
@@ -86,8 +93,6 @@ def _most(values: dict[str, float | None], *names: str) -> str:
 
 def main(argv: list[str]) -> None:
     """Compare, print, write."""
-    if len(argv) != 3:
-        raise UserError(f"compare_runs.py {' '.join(argv[1:])}: expected two run directories, RUN_A RUN_B")
     a, b = map(open_finished, argv[1:])
     precisions = a.settings.precision, b.settings.precision
     same_precision = precisions[0] == precisions[1]

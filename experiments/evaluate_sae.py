@@ -13,22 +13,9 @@ SAELens, of sparsify, or of train_sae.py: a folder, or a name on the Hub.
 import json
 from pathlib import Path
 
-import jax.numpy as jnp
-import numpy as np
 from absl import flags, logging
 
-from nejax.atlas.sae_scorecard import Scorecard, markdown, plot_scorecard
-from nejax.errors import UserError, run_script
-from nejax.models.loading import load_model
-from nejax.models.sae import fold_scale
-from nejax.models.sae_evaluation import evaluate_sae, read_by_encoder
-from nejax.models.sae_files import load_sae, site_in_model
-from nejax.models.sites import Site, hook_name, needed_input_weights
-from nejax.pipeline.activations import SiteReader, first_inputs
-from nejax.pipeline.folders import make_folder, refuse_no_folder
-from nejax.pipeline.progress import progress_bar
-from nejax.pipeline.scorecard import LEVELS, latents_of, measure_at_levels, neurons_of, splice_losses
-from nejax.pipeline.training_text import sequences_to_evaluate_on
+from nejax.scripts import read_flags, run_script
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("sae", None, "The SAE: a folder, or a name on the Hub. Needed.")
@@ -46,6 +33,25 @@ flags.DEFINE_integer("examples", 100, "Examples of each latent and neuron: the f
 flags.DEFINE_float("height", 0.05, "At which the average linkage of a latent's examples is cut.", 0.0, 2.0)
 flags.DEFINE_integer("batch_size", 16, "Sequences a pass of the model.", lower_bound=1)
 flags.DEFINE_string("run", "runs/evaluate_sae", "Where the results are written.")
+
+if __name__ == "__main__":
+    read_flags()
+
+import jax.numpy as jnp
+import numpy as np
+
+from nejax.atlas.sae_scorecard import Scorecard, markdown, plot_scorecard
+from nejax.errors import UserError
+from nejax.models.loading import load_model
+from nejax.models.sae import fold_scale
+from nejax.models.sae_evaluation import evaluate_sae, read_by_encoder
+from nejax.models.sae_files import load_sae, site_in_model
+from nejax.models.sites import Site, hook_name, needed_input_weights
+from nejax.pipeline.activations import SiteReader, first_inputs
+from nejax.pipeline.folders import make_folder, refuse_no_folder
+from nejax.pipeline.progress import progress_bar
+from nejax.pipeline.scorecard import LEVELS, latents_of, measure_at_levels, neurons_of, splice_losses
+from nejax.pipeline.training_text import sequences_to_evaluate_on
 
 
 def evaluate() -> Scorecard:

@@ -13,11 +13,7 @@ GPT-2 small; how fast, and how large a static site becomes, is in BUILD_NOTES.md
 
 from absl import flags
 
-from nejax.atlas.explorer.server import explorer_app
-from nejax.atlas.explorer.serving import directions, listen, serve
-from nejax.atlas.explorer.shards import Shards
-from nejax.atlas.files import AtlasFiles, find_atlas
-from nejax.errors import run_script
+from nejax.scripts import read_flags, run_script
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("atlas", "runs/demo", "Folder of the atlas, or the run directory that holds it.")
@@ -27,6 +23,14 @@ flags.DEFINE_string("export", None, "Write a static site into this folder, and s
 flags.DEFINE_float(
     "max_mb", 1000, "--export: millions of bytes that it may take; if it must, fewer examples come with their text."
 )
+
+if __name__ == "__main__":
+    read_flags()
+
+from nejax.atlas.explorer.server import explorer_app
+from nejax.atlas.explorer.serving import directions, listen, serve
+from nejax.atlas.explorer.shards import Shards
+from nejax.atlas.files import AtlasFiles, find_atlas
 
 
 def main(argv: list[str]) -> None:

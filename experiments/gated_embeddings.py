@@ -14,20 +14,26 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import flags, logging
 
-from nejax.errors import UserError, run_script
-from nejax.models.transformer import Transformer
-from nejax.pipeline.compare import open_finished
-from nejax.pipeline.devices import use_all_cores
-from nejax.pipeline.gated_embeddings import EMBEDDINGS, Judged, Unit, judge
-from nejax.pipeline.stages import Run, store_of_layer
+from nejax.scripts import read_flags, run_script
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("sample", 2000, "Sides of neurons that are judged, spread over the layers.", lower_bound=1)
 flags.DEFINE_integer("at_least", 20, "Only sides with so many examples.", lower_bound=2)
 flags.DEFINE_integer("seed", 0, "Of the sample.")
+
+if __name__ == "__main__":
+    read_flags("RUN")
+
+import numpy as np
+
+from nejax.errors import UserError
+from nejax.models.transformer import Transformer
+from nejax.pipeline.compare import open_finished
+from nejax.pipeline.devices import use_all_cores
+from nejax.pipeline.gated_embeddings import EMBEDDINGS, Judged, Unit, judge
+from nejax.pipeline.stages import Run, store_of_layer
 
 
 def judge_layer(run: Run, model: Transformer, layer: int, n: int, rng: np.random.Generator) -> dict[str, Judged] | None:
@@ -56,8 +62,6 @@ def judge_layer(run: Run, model: Transformer, layer: int, n: int, rng: np.random
 
 def main(argv: list[str]) -> None:
     """Judge a run."""
-    if len(argv) != 2:
-        raise UserError(f"gated_embeddings.py {' '.join(argv[1:])}: expected one finished run's directory")
     use_all_cores()
     run = open_finished(argv[1])
     two_sided = run.loaded.model

@@ -12,7 +12,16 @@ from typing import Any
 
 from absl import flags
 
-from nejax.errors import UserError, run_script
+from nejax.scripts import read_flags, run_script
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "models.md"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("to", str(DOCUMENT), "The file.")
+
+if __name__ == "__main__":
+    read_flags()
+
 from nejax.models.activations import ACTIVATIONS
 from nejax.models.config_keys import HARMLESS, NEUTRAL
 from nejax.models.families import FAMILIES
@@ -22,10 +31,6 @@ from nejax.models.gguf_keys import NEUTRAL as GGUF_NEUTRAL
 from nejax.models.gguf_keys import gguf_read_keys
 from nejax.models.rotary import KINDS
 from nejax.models.sae_keys import MODEL_HARMLESS, ONE_VALUE_ONLY, SAE_LENS_HARMLESS, SPARSIFY_HARMLESS
-
-FLAGS = flags.FLAGS
-DOCUMENT = Path(__file__).parent.parent / "docs" / "models.md"
-flags.DEFINE_string("to", str(DOCUMENT), "The file.")
 
 _BEGIN = """# Keys of model files
 
@@ -92,8 +97,6 @@ def values(neutral: Mapping[str, tuple[Any, ...]]) -> str:
 
 def main(argv: list[str]) -> None:
     """Write it."""
-    if len(argv) > 1:
-        raise UserError(f"key_tables.py takes no arguments, got {' '.join(argv[1:])}")
     Path(FLAGS.to).write_text(document(), encoding="utf-8")
 
 

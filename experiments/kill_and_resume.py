@@ -25,14 +25,19 @@ from typing import NamedTuple
 
 from absl import flags
 
-from nejax.errors import UserError, run_script
-from nejax.pipeline.folders import make_folder
-from nejax.pipeline.progress import progress_bar
+from nejax.scripts import read_flags, run_script
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("kills", 30, "How often a run is killed.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of the moments.")
 flags.DEFINE_string("run", "runs/kill_and_resume", "Where all is written; runs that end identical are removed.")
+
+if __name__ == "__main__":
+    read_flags("...")
+
+from nejax.errors import UserError
+from nejax.pipeline.folders import make_folder
+from nejax.pipeline.progress import progress_bar
 
 BUILD = Path(__file__).with_name("build_atlas.py")
 SMALL = ["--max_sequences=256", "--seq_len=64", "--batch_size=2", "--keep=16", "--examples=12", "--similar=5"]

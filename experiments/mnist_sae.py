@@ -19,25 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import flags, logging
 
-from mnist.images import Images, load_images
-from mnist.results import PUBLISHED, Trained, measured, numbers, summary, table
-from mnist.side_by_side import OnSteps, on_all_devices
-from mnist.tradeoff_plot import plot_tradeoff
-from mnist.training import MLPRecipe, Recipe, accuracy, hidden_layer, train_mlp, train_sae
-from mnist.unit_pictures import draw_units, hidden_units, latent_units, one_for_each_class
-from nejax.errors import UserError, run_script
-from nejax.models.mlp import MLP
-from nejax.models.sae import SAE
-from nejax.pipeline.devices import use_all_cores
-from nejax.pipeline.progress import progress_bar
-from nejax.pipeline.stores import RunDirectory, stop_on_full_disk
-from nejax.pipeline.training_run import settings_of_flags
-
-PUBLISHED_SHAPE = (60_000, 784)
-"""Of MNIST's training images: only beside these do the published numbers stand."""
+from nejax.scripts import read_flags, run_script
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", None, "Folder with MNIST's four IDX files, as they are or with .gz.")
@@ -56,8 +40,26 @@ flags.DEFINE_float("l1", 0.03, "Weight of the standard SAE's sparsity.", lower_b
 flags.DEFINE_float("embedding_weight", 0.15, "Weight of the neuron-embedding loss in the table.", lower_bound=0.0)
 flags.DEFINE_list("tradeoff", ["0", "0.03", "0.5", "1.5"], "More weights of it, for the trade-off curves.")
 
-DEFAULTS = {"seeds": (5, 2), "mlp_steps": (3000, 1000), "d_sae": (512, 128), "steps": (1500, 500)}
-DEFAULTS |= {"batch_size": (512, 256)}
+if __name__ == "__main__":
+    read_flags()
+
+import numpy as np
+
+from mnist.images import Images, load_images
+from mnist.results import PUBLISHED, PUBLISHED_SHAPE, Trained, measured, numbers, summary, table
+from mnist.side_by_side import OnSteps, on_all_devices
+from mnist.tradeoff_plot import plot_tradeoff
+from mnist.training import MLPRecipe, Recipe, accuracy, hidden_layer, train_mlp, train_sae
+from mnist.unit_pictures import draw_units, hidden_units, latent_units, one_for_each_class
+from nejax.errors import UserError
+from nejax.models.mlp import MLP
+from nejax.models.sae import SAE
+from nejax.pipeline.devices import use_all_cores
+from nejax.pipeline.progress import progress_bar
+from nejax.pipeline.stores import RunDirectory, stop_on_full_disk
+from nejax.pipeline.training_run import settings_of_flags
+
+DEFAULTS = dict(seeds=(5, 2), mlp_steps=(3000, 1000), d_sae=(512, 128), steps=(1500, 500), batch_size=(512, 256))
 """Of flags that are not given: on MNIST, and on scikit-learn's few small digits."""
 
 
@@ -142,8 +144,6 @@ def draw_all(images: Images, mlp: MLP, standard: Trained, best: Trained, run: Pa
 
 def main(argv: list[str]) -> None:
     """Train, evaluate, draw, report."""
-    if argv[1:]:
-        raise UserError(f"mnist_sae.py {' '.join(argv[1:])}: expected flags alone")
     start, settings = time.perf_counter(), read_settings(argv[0])
     use_all_cores()
     images = load_images(FLAGS.data_dir, FLAGS.dataset)

@@ -17,30 +17,9 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 from absl import flags, logging
-from flax import nnx
 
-from nejax.errors import UserError, run_script
-from nejax.models.gpt2 import GPT2, GPT2Config
-from nejax.models.tokens import token_bytes
-from nejax.models.training import (
-    TrainState,
-    init_train_state,
-    language_model_loss,
-    make_train_step,
-    next_token_losses,
-    plain_loss,
-    warmup_cosine,
-)
-from nejax.models.weights import save_weights
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.stores import RunDirectory
-from nejax.pipeline.training_run import Curve, plot_training, settings_of_flags, train
-from nejax.pipeline.training_text import batch_at, bits_per_byte, prepare_text
+from nejax.scripts import read_flags, run_script
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("corpus", ["python-docs"], "Where text comes from: python-docs, files, folders, Hub names.")
@@ -64,6 +43,33 @@ flags.DEFINE_integer("max_sequences", None, "Stop reading text after this many s
 flags.DEFINE_integer("evaluate_every", 200, "Steps between looks at a sample of the held-out text.", lower_bound=1)
 flags.DEFINE_integer("checkpoint_every", 200, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the weights and of the order of the text.")
+
+if __name__ == "__main__":
+    read_flags()
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from nejax.errors import UserError
+from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.tokens import token_bytes
+from nejax.models.training import (
+    TrainState,
+    init_train_state,
+    language_model_loss,
+    make_train_step,
+    next_token_losses,
+    plain_loss,
+    warmup_cosine,
+)
+from nejax.models.weights import save_weights
+from nejax.pipeline.corpus import Sequences
+from nejax.pipeline.stores import RunDirectory
+from nejax.pipeline.training_run import Curve, plot_training, settings_of_flags, train
+from nejax.pipeline.training_text import batch_at, bits_per_byte, prepare_text
 
 
 def make_optimizer() -> optax.GradientTransformation:

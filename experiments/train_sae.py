@@ -17,24 +17,10 @@ import time
 from collections.abc import Generator
 from typing import Any, get_args
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 from absl import flags, logging
-from flax import nnx
 
-from nejax.errors import UserError, run_script
-from nejax.models.loading import load_model
-from nejax.models.sae import ARCHITECTURES, SAE, fold_scale, make_sae_loss
-from nejax.models.sae_evaluation import evaluate_sae
-from nejax.models.sae_files import save_sae
-from nejax.models.sites import SiteName, find_site, hook_name, needed_input_weights
-from nejax.models.training import Loss, init_train_state, make_train_step, warmup_linear_decay
-from nejax.pipeline.activations import InputStream, SiteReader, first_inputs
-from nejax.pipeline.stores import RunDirectory
-from nejax.pipeline.training_run import Curve, plot_training, settings_of_flags, train
-from nejax.pipeline.training_text import sequences_to_evaluate_on, shards_to_train_on
+from nejax.models.choices import Architecture
+from nejax.scripts import read_flags, run_script
 
 SPARSITY = {"standard": 0.02, "jumprelu": 0.001, "gated": 0.02}
 """The default weights of this loss, for inputs of mean length `sqrt(d_in)`."""
@@ -54,7 +40,7 @@ flags.DEFINE_integer("max_sequences", 8192, "Stop reading text after so many seq
 flags.DEFINE_integer("seq_len", 128, "Tokens a sequence, BOS included.", lower_bound=3)
 flags.DEFINE_integer("first_position", 1, "First position that is read; 0 reads BOS too.", lower_bound=0)
 flags.DEFINE_integer("buffer", 32_768, "The most inputs in a block of the shuffling buffer.", lower_bound=1)
-flags.DEFINE_enum("architecture", "topk", list(ARCHITECTURES), "How it is chosen which latents fire.")
+flags.DEFINE_enum("architecture", "topk", get_args(Architecture), "How it is chosen which latents fire.")
 flags.DEFINE_integer("d_sae", 2048, "Latents.", lower_bound=1)
 flags.DEFINE_integer("k", 32, "topk: latents that fire at an input.", lower_bound=1)
 flags.DEFINE_float("threshold", 0.01, "jumprelu: where thresholds start.", lower_bound=0.0)
@@ -73,6 +59,27 @@ flags.DEFINE_float("decay", 0.2, "Share of the steps, at the end, over which the
 flags.DEFINE_float("clip", 1.0, "Gradients are clipped to this norm.", lower_bound=0.0)
 flags.DEFINE_integer("checkpoint_every", 250, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the weights and of the order of the inputs.")
+
+if __name__ == "__main__":
+    read_flags()
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from nejax.errors import UserError
+from nejax.models.loading import load_model
+from nejax.models.sae import ARCHITECTURES, SAE, fold_scale, make_sae_loss
+from nejax.models.sae_evaluation import evaluate_sae
+from nejax.models.sae_files import save_sae
+from nejax.models.sites import SiteName, find_site, hook_name, needed_input_weights
+from nejax.models.training import Loss, init_train_state, make_train_step, warmup_linear_decay
+from nejax.pipeline.activations import InputStream, SiteReader, first_inputs
+from nejax.pipeline.stores import RunDirectory
+from nejax.pipeline.training_run import Curve, plot_training, settings_of_flags, train
+from nejax.pipeline.training_text import sequences_to_evaluate_on, shards_to_train_on
 
 
 def refuse_nonsense() -> None:

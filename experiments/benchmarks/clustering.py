@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 from scipy.cluster.hierarchy import linkage
 from scipy.sparse.csgraph import connected_components as scipy_components
@@ -16,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 import nejax
 from benchmarks.planted import D, K, Neurons, everything, spread
+from benchmarks.subject_flags import FLAGS
 from benchmarks.timing import Contender, Figures, product_contender, product_flops, race
 from nejax.errors import UserError
 from nejax.neuron.spectral import affinity
@@ -30,12 +30,6 @@ FROM_DISTANCES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     KMEANS: lambda d, key: nejax.kmeans_from_distances(d, K, key=key, n_restarts=RESTARTS).labels,
     SPECTRAL: lambda d, key: nejax.spectral(d, K, key=key, n_restarts=RESTARTS).labels,
 }
-
-FLAGS = flags.FLAGS
-flags.DEFINE_list("n_examples", ["20", "50", "100", "200"], "Examples a neuron.")
-flags.DEFINE_list("n_neurons", ["1", "64", "1024"], "Neurons a call; peers take 16 to 256 of them, one by one.")
-flags.DEFINE_integer("n_all", 36_864, "Neurons of the whole model that is clustered from inputs and weights.")
-flags.DEFINE_integer("n_all_examples", 100, "Examples of each of these.")
 
 
 def measure(repeats: int) -> Iterator[list[Figures]]:

@@ -7,12 +7,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
-from absl import flags
 from flax import nnx
 
 from benchmarks.collection_figures import Growth, Missing, Speed
 from benchmarks.collection_nejax import N_PRODUCTS
 from benchmarks.collection_plot import draw
+from benchmarks.subject_flags import FLAGS
 from benchmarks.timing import product_flops
 from benchmarks.workers import Round, Task, Worker
 from nejax.errors import UserError
@@ -32,13 +32,6 @@ CONTENDERS = {
 }
 NEEDS = {"PyTorch, hooks": {"torch": ""}, "TransformerLens": {"torch": "", "transformer-lens": "3."}}
 """Packages of each peer, and how their versions begin: TransformerLens 4 has no HookedTransformer."""
-
-FLAGS = flags.FLAGS  # n_sequences, n_layers, d_model, d_mlp and vocab_size are the explorer's too
-flags.DEFINE_string("model", None, "collection: a model with gated neurons, in place of a GPT-2 with random weights.")
-flags.DEFINE_integer("seq_len", 128, "collection: tokens of a sequence.", lower_bound=4)
-flags.DEFINE_integer("keep", 128, "collection: best examples kept of each neuron.", lower_bound=4)
-flags.DEFINE_integer("batch_size", 16, "collection: sequences a pass.", lower_bound=1)
-flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "collection: of weights and products.")
 
 
 def measure(repeats: int) -> Iterator[list[Speed] | list[Growth] | list[Missing]]:

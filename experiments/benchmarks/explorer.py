@@ -13,26 +13,15 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
-from absl import flags
 
 from benchmarks.load import EXPLORE, Answers, Server, ask, memory
-from benchmarks.synthetic_atlas import GPT2_SMALL, SyntheticRun
+from benchmarks.sizes import GPT2_SMALL
+from benchmarks.subject_flags import FLAGS
+from benchmarks.synthetic_atlas import SyntheticRun
 from nejax.atlas.atlas import open_atlas
 from nejax.atlas.explorer.shards import BLOCK
 from nejax.atlas.terms import words
 from nejax.atlas.write import write_atlas
-
-FLAGS = flags.FLAGS
-flags.DEFINE_integer("n_layers", GPT2_SMALL.n_layers, "explorer, collection: layers of the model.")
-flags.DEFINE_integer("d_mlp", GPT2_SMALL.d_mlp, "explorer, collection: neurons of a layer.")
-flags.DEFINE_integer("d_model", GPT2_SMALL.d_model, "explorer, collection: width of the model.")
-flags.DEFINE_integer(
-    "n_sequences", GPT2_SMALL.n_sequences, "explorer: sequences of the corpus; collection: of a round (32)."
-)
-flags.DEFINE_integer("vocab_size", GPT2_SMALL.vocab_size, "explorer, collection: tokens of the tokenizer.")
-flags.DEFINE_integer("n_requests", 10_000, "explorer: neurons that are asked for.", lower_bound=20)
-flags.DEFINE_integer("n_clients", 32, "explorer: clients at once.", lower_bound=1, upper_bound=256)
-flags.DEFINE_integer("max_mb", 1000, "explorer: bound on the static site.", lower_bound=1)
 
 
 class Figure(NamedTuple):

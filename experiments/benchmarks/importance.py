@@ -11,18 +11,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 
 from benchmarks.importance_passes import whole_passes
+from benchmarks.subject_flags import FLAGS
 from nejax.errors import UserError
 from nejax.pipeline.ablation import Cost, Peaks, activations_without
 from nejax.pipeline.importance import most_central, padding_token
 from nejax.pipeline.stages import Run, Settings, products_of
-
-FLAGS = flags.FLAGS
-flags.DEFINE_list("importance_sequences", ["64"], "importance: of the corpus, one race for each number.")
-flags.DEFINE_integer("importance_timed", 16, "importance: sequences whose examples are timed.", lower_bound=1)
-flags.DEFINE_integer("importance_passes", 256, "importance: whole passes in a round, a sample.", lower_bound=1)
 
 TOLERANCE = 1e-5
 """By how much what is found may differ, as a part of the activation at the peak, or of 1 where that is less."""

@@ -8,16 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from absl import flags
 from flax import nnx
 
+from benchmarks.subject_flags import FLAGS
 from nejax.errors import UserError
 from nejax.models.sae import ARCHITECTURES, make_sae_loss
 from nejax.models.training import TrainState, init_train_state, make_train_step
-
-FLAGS = flags.FLAGS
-flags.DEFINE_list("sae_sizes", ["256:2048:1024", "768:6144:1024"], "d_in:d_sae:inputs a step.")
-flags.DEFINE_list("sae_architectures", list(ARCHITECTURES), "Which of them.")
 
 WITHOUT, WITH = "without", "with the neuron-embedding loss"
 

@@ -17,19 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import flags
 
 from benchmarks.load import memory
 from benchmarks.similar_contenders import A_DIRECTION, CONTENDERS, EXACT, PEER, PRODUCTS, Task
+from benchmarks.subject_flags import FLAGS
 from nejax.errors import UserError
-
-FLAGS = flags.FLAGS
-flags.DEFINE_list("similar_sizes", ["30000", "100000", "300000"], "similar: features, one race for each number.")
-flags.DEFINE_integer("similar_dimensions", 768, "similar: of the inputs.", lower_bound=2)
-flags.DEFINE_integer("similar_k", 20, "similar: neighbours of each feature.", lower_bound=1)
-flags.DEFINE_integer("similar_queries", 2048, "similar: features that nejax seeks the neighbours of.", lower_bound=1)
-flags.DEFINE_integer("similar_peer_most", 300_000, "similar: features up to which PyNNDescent takes part.")
-flags.DEFINE_float("similar_recall", 0.95, "similar: that the approximate search is asked for.")
 
 
 class Figures(NamedTuple):

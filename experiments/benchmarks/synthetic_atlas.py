@@ -9,35 +9,22 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from benchmarks import drawn
 from benchmarks.python_text import python_installation
+from benchmarks.sizes import GPT2_SMALL, Sizes
 from nejax.models.tokens import train_tokenizer
 from nejax.neuron.moments import Moments
 from nejax.pipeline.choose import Chosen
+from nejax.pipeline.constants import N_REFERENCE
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.documents import Document
 from nejax.pipeline.histogram import MOST_TOKENS
-from nejax.pipeline.stages import N_REFERENCE, Run, Settings
+from nejax.pipeline.stages import Run, Settings
 from nejax.pipeline.stores import RunDirectory, Store
-
-
-class Sizes(NamedTuple):
-    """How large an atlas is; GPT-2 small's, unless told otherwise."""
-
-    n_layers: int = 12
-    d_mlp: int = 3072
-    d_model: int = 768
-    n_examples: int = 50
-    n_sequences: int = 10_000
-    seq_len: int = 128
-    vocab_size: int = 50_257
-
-
-GPT2_SMALL = Sizes()
 
 
 class SyntheticRun(Run):

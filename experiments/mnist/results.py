@@ -36,6 +36,9 @@ COLUMNS = {
 }
 """The numbers of an SAE, with their heads and formats in the table."""
 
+PUBLISHED_SHAPE = (60_000, 784)
+"""Of MNIST's training images: only beside these do the published numbers stand."""
+
 PUBLISHED = {
     "published, standard": {
         "l0": 12.2,

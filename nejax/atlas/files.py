@@ -27,6 +27,8 @@ def find_atlas(directory: Path | str) -> Path:
     given = Path(directory).expanduser()
     refuse_undecodable("atlas ", given.absolute())
     if not given.is_dir():
+        if given == DEMO:
+            raise UserError(f"{given} does not exist; make demo builds it, or name another run directory")
         problem = "is a file" if given.exists() else "does not exist"
         raise UserError(f"{given} {problem}; expected the folder of an atlas, or a run directory that holds one")
     for path in (given, given / FOLDER):

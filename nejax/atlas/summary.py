@@ -9,7 +9,7 @@ from nejax.atlas.atlas import Atlas
 from nejax.atlas.entries import Feature, beginning, counted, ending
 from nejax.atlas.neuron import Neuron
 from nejax.atlas.units import NEGATIVE
-from nejax.pipeline.choose import CONTEXT
+from nejax.pipeline.constants import CONTEXT
 from nejax.pipeline.left_out import left_out, told
 
 MIN_EXAMPLES, MIN_IN_FEATURE = 20, 3

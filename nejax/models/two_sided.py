@@ -20,18 +20,16 @@ weights change with every input: no direction could be compared with a new input
 be streamed.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from nejax.models.choices import EmbedBy
 from nejax.models.reading import Branches, Editor, LayerView, Reader, edit_nothing, read_nothing
 from nejax.models.transformer import Transformer
-
-EmbedBy = Literal["gate", "gate_and_up"]
-"""Whose input weights embed the examples of a gated neuron."""
 
 
 class TwoSided(nnx.Module):

@@ -10,8 +10,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
 from nejax.neuron.array_function import array_function
+from nejax.neuron.defaults import MIN_SILHOUETTE
 from nejax.neuron.descent import clusters_of, inertia_of
-from nejax.neuron.kmeans_search import MIN_SILHOUETTE, Settings, search, settled
+from nejax.neuron.kmeans_search import Settings, search, settled
 from nejax.neuron.pairs import masked_distances
 
 SAME = 16

@@ -10,9 +10,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
 from nejax.neuron.array_function import array_function
+from nejax.neuron.defaults import MIN_SILHOUETTE
 from nejax.neuron.embeddings import embedding_distances, unit_rows
 from nejax.neuron.kernel_kmeans import SAME
-from nejax.neuron.kmeans_search import MIN_SILHOUETTE, Settings, search, settled
+from nejax.neuron.kmeans_search import Settings, search, settled
 from nejax.neuron.precision import at_least_float32
 
 

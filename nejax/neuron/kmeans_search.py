@@ -11,23 +11,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
 from nejax.errors import UserError
+from nejax.neuron.defaults import MAX_CLUSTERS
 from nejax.neuron.descent import best_move, clusters_of, inertia_of, reassign, until_unchanged
 from nejax.neuron.labels import relabel
 from nejax.neuron.quality import silhouette
 from nejax.neuron.seeding import NEAR_TIE, seed_labels
-
-MAX_CLUSTERS = 20
-"""The most clusters tried where their number is to be chosen and no bound is given."""
-
-MIN_SILHOUETTE = 0.25
-"""Below this mean silhouette the answer is one cluster.
-
-Kaufman & Rousseeuw (1990, chapter 2) take up to 0.25 for "no substantial structure", and neuron embeddings agree: for
-120 neurons of the bundled GPT-2, 64 examples each, the highest silhouette over 2 to 20 clusters, by cosine distances,
-was 0.29 to 0.78; with every dimension shuffled among the examples, which leaves no clusters, 0.06 to 0.24. In few
-dimensions chance alone gives more: 0.36 to 0.50 by Euclidean distances for 64 points of one Gaussian in two dimensions,
-0.19 to 0.27 in five.
-"""
 
 
 class Settings(NamedTuple):

@@ -13,22 +13,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from nejax.errors import UserError
 from nejax.neuron.array_function import array_function
+from nejax.neuron.defaults import MAX_CLUSTERS, N_NEIGHBORS
 from nejax.neuron.kmeans import kmeans
 from nejax.neuron.pairs import masked_distances
-
-MAX_CLUSTERS = 20
-"""The most clusters there can be, where no other bound is given."""
-
-N_NEIGHBORS = 7
-"""How many nearest examples each one is joined to, where no other number is given.
-
-Fewer show finer clusters. In 100 planted problems (20 to 200 points in 50 to 768 dimensions, 1 to 10 clusters) the
-eigengap shows the right number 95 times, with 3 neighbours 96 times, with 15 89 times. With all pairs joined it does
-so 67 times, with the scales of Zelnik-Manor & Perona as well 56 times, and with chord lengths for distances 27 times.
-For 200 neurons of the bundled GPT-2, 64 examples each, the median number is 8 (average linkage: 9), with 3 neighbours
-15, with 15 3.5. For Gaussians with the mean and covariance of these embeddings it is 2, and 1 for embeddings with
-every dimension shuffled among the examples.
-"""
 
 _LARGEST_EXPONENT = 14.0
 """An edge weighs at least 1e-6: a far example keeps a direction that float32 eigenvectors still show."""

@@ -5,18 +5,15 @@ itself, so of examples whose peak ends the very same tokens only a few are kept,
 """
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from nejax.neuron.top_examples import TopExamples
+from nejax.pipeline.constants import CONTEXT
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.sequences import rows_by_piece
-
-CONTEXT = 8
-"""Two examples are repeats when the tokens from `CONTEXT - 1` before the peak up to the peak are the same."""
-
-Selection = Literal["fraction", "top", "quantiles"]
+from nejax.pipeline.settings import Selection
 
 
 class Chosen(NamedTuple):

@@ -16,13 +16,11 @@ from nejax.errors import UserError
 from nejax.neuron.top_examples import TopExamples
 from nejax.pipeline.agreement import agreement
 from nejax.pipeline.choose import Chosen, choose_examples
+from nejax.pipeline.constants import TOLERANCE
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.near_ties import Dendrogram, Kept, is_near_split, kept_differences, swapped_pairs
 from nejax.pipeline.stages import Run, Settings
 from nejax.pipeline.stores import Store
-
-TOLERANCE = 1e-5
-"""Of a neuron's scale for its activations (see `Layer.scale`), of 1 for cosine distances."""
 
 MAY_DIFFER = {"model", "corpus", "text_field", "split", "max_sequences", "precision", "similar", "min_similarity"}
 """Settings that are not asked to agree: fingerprints say whether model and tokens are the same; the others decide

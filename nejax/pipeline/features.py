@@ -18,15 +18,10 @@ from nejax.neuron.embeddings import embedding_distances
 from nejax.neuron.one_kernel import layer_program, loops_are_kernels
 from nejax.neuron.polysemanticity import Polysemanticity, polysemanticity
 from nejax.neuron.quality import silhouette
-from nejax.pipeline.clustering import Clustering
+from nejax.pipeline.clustering import labels_of
+from nejax.pipeline.constants import CHUNK_MIB, HEIGHT_QUANTILE
 from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
-
-HEIGHT_QUANTILE = 0.05
-"""The calibrated height is this quantile of the distances between random inputs seen through the neuron's weights."""
-
-CHUNK_MIB = 256
-"""Memory for one chunk of neurons, unless another bound is set."""
-
+from nejax.pipeline.settings import Clustering
 
 DISTANCES = tuple(name for name in Polysemanticity._fields if name.endswith("distance"))
 """The measures that are distances."""
@@ -110,7 +105,7 @@ def cluster_neuron(
     """
     distances = embedding_distances(x, w)
     linkage = average_linkage(distances, mask)
-    label = largest_first(clustering.labels(distances, linkage, mask, height, key))
+    label = largest_first(labels_of(clustering, distances, linkage, mask, height, key))
     coordinates, share = principal_coordinates(distances, mask)
 
     def defined(values: Array) -> Array:

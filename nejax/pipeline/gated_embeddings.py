@@ -30,8 +30,9 @@ from nejax.models.two_sided import gate_and_up
 from nejax.neuron.embeddings import embedding_distances
 from nejax.neuron.one_kernel import layer_program
 from nejax.pipeline.agreement import agreement
-from nejax.pipeline.clustering import Clustering
-from nejax.pipeline.features import HEIGHT_QUANTILE, calibrated_height, cluster_neuron
+from nejax.pipeline.constants import HEIGHT_QUANTILE
+from nejax.pipeline.features import calibrated_height, cluster_neuron
+from nejax.pipeline.settings import Clustering
 
 EMBEDDINGS = ("gate", "up", "gate_and_up")
 

@@ -17,8 +17,9 @@ from jaxtyping import Array, Float, Int
 from nejax.neuron.assignment import assign, least_similarity
 from nejax.neuron.clusters import feature_similarity
 from nejax.neuron.one_kernel import layer_program, loops_are_kernels
+from nejax.pipeline.constants import HEIGHT_QUANTILE
 from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
-from nejax.pipeline.features import HEIGHT_QUANTILE, calibrated_height
+from nejax.pipeline.features import calibrated_height
 from nejax.pipeline.stores import Store
 
 _SIDE_BY_SIDE = 128

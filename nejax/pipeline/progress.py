@@ -39,6 +39,6 @@ class _Lines(tqdm):
     def close(self) -> None:
         """Write the last line, with the rate of the whole."""
         if not self.disable:
-            self.fp.write(f"{self.format_meter(**self.format_dict | {'rate': None})}\n")
+            self.fp.write(f"{self.format_meter(**{**self.format_dict, 'rate': None})}\n")
         self.delay = math.inf  # nothing more is to be shown
         super().close()

@@ -1,12 +1,16 @@
-"""The settings of a run, and which values of them are refused."""
+"""The settings of a run, and which values of them are refused.
+
+Nothing heavy is imported: scripts name them in their help.
+"""
 
 import dataclasses
 from typing import Literal, get_args
 
 from nejax.errors import UserError, refuse_undecodable
-from nejax.models.two_sided import EmbedBy
-from nejax.pipeline.choose import Selection
-from nejax.pipeline.clustering import Clustering, Method
+from nejax.models.choices import EmbedBy
+from nejax.neuron.defaults import MAX_CLUSTERS, MIN_SILHOUETTE, N_NEIGHBORS
+
+Selection = Literal["fraction", "top", "quantiles"]
 
 Ablation = Literal["padding", "deletion", "mean", "gradient"]
 """What stands for a token that is taken away, see `nejax.pipeline.importance`."""
@@ -29,6 +33,71 @@ DECIDED_LATE = {
     "census_sequences": "census",
 }
 """Settings that one of the last stages alone reads: while it is not done they may change."""
+
+
+Method = Literal["average", "components", "kmeans", "spectral"]
+
+_OWN = {
+    "average": ("height",),
+    "components": ("height",),
+    "kmeans": ("n_clusters", "max_clusters", "n_restarts", "min_silhouette"),
+    "spectral": ("n_clusters", "max_clusters", "n_restarts", "n_neighbors"),
+}
+"""Which settings a method heeds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clustering:
+    """A method and its settings; those of other methods stay as they are here."""
+
+    method: Method = "average"
+    height: float | None = None
+    """Where the dendrogram is cut, or how far neighbours in the graph are apart; None: calibrated."""
+    n_clusters: int | None = None
+    """For all neurons (fewer where a neuron has fewer examples); None: chosen for each."""
+    max_clusters: int = MAX_CLUSTERS
+    """The most that are chosen."""
+    n_restarts: int = 10
+    """Starts of k-means."""
+    min_silhouette: float = MIN_SILHOUETTE
+    """The mean silhouette that several clusters must exceed; otherwise there is one."""
+    n_neighbors: int = N_NEIGHBORS
+    """The neighbour whose distance is an example's own scale in the affinity."""
+
+    @property
+    def has_height(self) -> bool:
+        """Whether clusters end at a distance."""
+        return "height" in _OWN[self.method]
+
+    def check(self, n_examples: int) -> None:
+        """Refuse settings out of range, and those of another method.
+
+        Args:
+            n_examples: examples a neuron.
+
+        Raises:
+            UserError: names the setting, its value, and what was expected.
+        """
+        for field in dataclasses.fields(self)[1:]:
+            value = getattr(self, field.name)
+            if value != field.default and field.name not in _OWN[self.method]:
+                heeding = " or ".join(method for method, own in _OWN.items() if field.name in own)
+                raise UserError(
+                    f"--{field.name}={value:g} is not used by --clustering={self.method}: "
+                    f"leave it out, or take --clustering={heeding}"
+                )
+        if self.height is not None and not 0 < self.height <= 2:
+            raise UserError(
+                f"--height={self.height:g}: expected a number in (0, 2], the range of cosine distances; "
+                "leave it out to have it calibrated"
+            )
+        if self.n_clusters is not None and not 1 <= self.n_clusters <= n_examples:
+            raise UserError(f"--n_clusters={self.n_clusters}: expected 1 to --examples={n_examples}")
+        for name in ("max_clusters", "n_restarts", "n_neighbors"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name}={getattr(self, name)}: expected at least 1")
+        if not -1 <= self.min_silhouette <= 1:
+            raise UserError(f"--min_silhouette={self.min_silhouette:g}: expected a number from -1 to 1")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,11 +22,12 @@ from nejax.models.loading import LoadedModel, load_model
 from nejax.models.two_sided import TwoSided
 from nejax.pipeline.choose import choose_examples
 from nejax.pipeline.collect import Collection, collect, from_store, peakable, to_store
+from nejax.pipeline.constants import CHUNK_MIB, N_REFERENCE
 from nejax.pipeline.corpus import Account, Sequences, Shard, cut_documents
 from nejax.pipeline.devices import fetch, place
 from nejax.pipeline.digests import Digests
 from nejax.pipeline.documents import Corpora, open_again, open_corpus
-from nejax.pipeline.features import CHUNK_MIB, LayerClusterer
+from nejax.pipeline.features import LayerClusterer
 from nejax.pipeline.histogram import activation_histograms, sample_sequences
 from nejax.pipeline.minimums import heights, layer_minimums
 from nejax.pipeline.passport import N_SEQUENCES, numerical_passport
@@ -40,9 +41,6 @@ from nejax.pipeline.stores import RunDirectory, Store, stop_on_full_disk
 
 COLLECT_PARTIAL = "collect.partial"
 """The folder of an unfinished collection's checkpoints."""
-
-N_REFERENCE = 64
-"""Random positions whose inputs calibrate the cut height: 2,016 pairs."""
 
 
 class Run:

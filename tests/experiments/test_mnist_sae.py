@@ -96,7 +96,6 @@ REFUSED = [
     (["--tradeoff=0,much"], "--tradeoff=0,much: expected numbers"),
     (["--tradeoff=0,-1"], "--tradeoff=0,-1: expected weights of 0 or more"),
     (["--tradeoff=nan"], "--tradeoff=nan: expected weights of 0 or more"),
-    (["something"], "mnist_sae.py something: expected flags alone"),
 ]
 
 
@@ -104,7 +103,7 @@ REFUSED = [
 def test_what_is_refused(tmp_path: Path):
     """In one process that starts the script again and again, since it takes seconds to import."""
     code = (
-        "import json, sys\nfrom absl import flags\nimport mnist_sae\nfrom nejax.errors import run_script\n"
+        "import json, sys\nfrom absl import flags\nimport mnist_sae\nfrom nejax.scripts import run_script\n"
         "for arguments in json.loads(sys.argv[1]):\n"
         "    flags.FLAGS.unparse_flags()\n"
         "    sys.argv = ['mnist_sae', *arguments]\n"

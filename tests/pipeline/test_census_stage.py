@@ -18,7 +18,8 @@ from nejax.pipeline import census as census_module
 from nejax.pipeline.census import CENSUS_PARTIAL, census_stage
 from nejax.pipeline.census_tiles import N_BANDS
 from nejax.pipeline.checkpoints import Checkpoints
-from nejax.pipeline.features import HEIGHT_QUANTILE, calibrated_height
+from nejax.pipeline.constants import HEIGHT_QUANTILE
+from nejax.pipeline.features import calibrated_height
 from nejax.pipeline.settings import Settings
 from nejax.pipeline.stages import Run
 from nejax.pipeline.stores import Store

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nejax.neuron.top_examples import TopExamples
-from nejax.pipeline.choose import CONTEXT, Chosen, choose_examples
+from nejax.pipeline.choose import Chosen, choose_examples
+from nejax.pipeline.constants import CONTEXT
 from nejax.pipeline.corpus import Sequences
 
 N_LAYERS, D_MLP, KEEP, N_SEQUENCES, SEQ_LEN = 2, 40, 12, 30, 14

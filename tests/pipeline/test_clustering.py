@@ -3,8 +3,7 @@
 import pytest
 
 from nejax.errors import UserError
-from nejax.pipeline.clustering import Clustering
-from nejax.pipeline.stages import Settings
+from nejax.pipeline.settings import Clustering, Settings
 
 
 @pytest.mark.parametrize(

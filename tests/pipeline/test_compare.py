@@ -9,8 +9,9 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from nejax.neuron.top_examples import TopExamples
-from nejax.pipeline.choose import CONTEXT, Chosen, choose_examples
+from nejax.pipeline.choose import Chosen, choose_examples
 from nejax.pipeline.compare import MAY_JUMP, Layer, LayerComparison, compare_layer
+from nejax.pipeline.constants import CONTEXT
 from nejax.pipeline.corpus import Sequences
 from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
 from nejax.pipeline.stages import Settings

@@ -20,14 +20,14 @@ from nejax.neuron.polysemanticity import Polysemanticity
 from nejax.neuron.quality import silhouette
 from nejax.neuron.spectral import spectral
 from nejax.pipeline import features as features_module
-from nejax.pipeline.clustering import Clustering, Method
+from nejax.pipeline.constants import HEIGHT_QUANTILE
 from nejax.pipeline.features import (
-    HEIGHT_QUANTILE,
     Clustered,
     LayerClusterer,
     calibrated_height,
     largest_first,
 )
+from nejax.pipeline.settings import Clustering, Method
 
 D, N_NEURONS, N_EXAMPLES, N_INPUTS, N_REFERENCE = 16, 11, 14, 70, 24
 DEAD, ALONE = 4, 6

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from whole_runs import Command, free_port
 
-from nejax.pipeline.compare import TOLERANCE, compare_runs, open_finished
+from nejax.pipeline.compare import compare_runs, open_finished
+from nejax.pipeline.constants import TOLERANCE
 
 pytestmark = pytest.mark.slow
 

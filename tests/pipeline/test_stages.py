@@ -17,9 +17,10 @@ from nejax.models.tokens import train_tokenizer
 from nejax.models.weights import load_weights, save_weights
 from nejax.pipeline import stages
 from nejax.pipeline.collect import Collection
+from nejax.pipeline.constants import N_REFERENCE
 from nejax.pipeline.histogram import N_BINS
 from nejax.pipeline.similar import similar
-from nejax.pipeline.stages import N_REFERENCE, Run, Settings
+from nejax.pipeline.stages import Run, Settings
 from nejax.pipeline.stores import RunDirectory, Store, unpack_text
 
 DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]  # a whole layer, and one neuron more

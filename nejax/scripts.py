@@ -1,0 +1,105 @@
+"""How a script reads its flags, shows its help, and ends."""
+
+import io
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import app, flags
+
+from nejax.errors import UserError
+
+_WIDTH = 100
+_GROUPS: list[tuple[int, str]] = [(len(flags.FLAGS), "Flags")]
+"""How many flags there were before those of a subject, and the subject. The first are of absl itself."""
+
+_arguments: list[str] = []
+"""What was left of the command line, once it is read."""
+
+
+def subject(title: str) -> None:
+    """What the flags that are defined from here on are about; the help shows them together."""
+    _GROUPS.append((len(flags.FLAGS), title))
+
+
+def read_flags(*expected: str) -> None:
+    """Read the command line, before a script imports what takes seconds: help and mistakes end here.
+
+    Args:
+        expected: what must be given besides flags, each a name, or the words to choose from joined by `|`. `"..."`
+            alone: anything.
+    """
+    _read(sys.argv, expected)
+
+
+def run_script(main: Callable[[list[str]], None], *, what_is_left: str = "") -> None:
+    """Run an absl `main`. What a user can cause ends in one line on standard error, without a traceback.
+
+    The exit status is 2 after a `UserError` or a flag that cannot be read, and 130 after Ctrl-C.
+
+    Args:
+        main: what the script does.
+        what_is_left: said after Ctrl-C. By default, that the same command goes on where this one stopped.
+    """
+
+    def guarded(arguments: list[str]) -> None:
+        try:
+            main(arguments)
+        except UserError as error:
+            _end(f"error: {error}", 2)
+        except KeyboardInterrupt:
+            _end(f"interrupted; {what_is_left or 'the same command goes on where this one stopped'}", 130)
+
+    app.run(guarded, flags_parser=lambda argv: _arguments if flags.FLAGS.is_parsed() else _read(argv, ("...",)))
+
+
+def _read(argv: list[str], expected: tuple[str, ...]) -> list[str]:
+    global _arguments
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its number
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    n_flags = len(flags.FLAGS)
+    app.define_help_flags()
+    if {"--help", "-help", "-h", "-?"} & set(argv[1 : argv.index("--") if "--" in argv else None]):
+        print(_help(argv[0], expected, n_flags))
+        sys.exit(0)
+    try:
+        _arguments = flags.FLAGS(argv)
+    except flags.Error as error:
+        _end(f"error: {error}; --help lists the flags", 2)
+    given = _arguments[1:]
+    if expected != ("...",) and not _fit(given, expected):
+        command = " ".join([Path(argv[0]).name, *given])
+        _end(f"error: {command}: expected {' '.join(expected) or 'flags alone'}; --help lists the flags", 2)
+    return _arguments
+
+
+def _fit(given: list[str], expected: tuple[str, ...]) -> bool:
+    if len(given) != len(expected):
+        return False
+    return all("|" not in words or word in words.split("|") for word, words in zip(given, expected, strict=True))
+
+
+def _help(script: str, expected: tuple[str, ...], n_flags: int) -> str:
+    """The script's docstring, and its flags by subject."""
+    names = list(flags.FLAGS)[:n_flags]
+    ends = [*(start for start, _ in _GROUPS[1:]), n_flags]
+    parts = [(sys.modules["__main__"].__doc__ or "").strip(), " ".join([f"{script} [flags]", *expected])]
+    for (start, title), end in zip(_GROUPS, ends, strict=True):
+        if end > start:
+            parts.append("\n".join([f"{title}:", *(_entry(flags.FLAGS[name]) for name in names[start:end])]))
+    return "\n\n".join(parts)
+
+
+def _entry(flag: flags.Flag[Any]) -> str:
+    name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+    default = "" if flag.default is None else f" ({(flag.default_as_str or '').strip(chr(39)) or 'empty'})"
+    text = textwrap.fill(" ".join((flag.help or "").split()), _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return f"  {name}{default}\n{text}"
+
+
+def _end(line: str, status: int) -> NoReturn:
+    print(" ".join(line.split()), file=sys.stderr)
+    sys.exit(status)
