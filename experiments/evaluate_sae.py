@@ -48,6 +48,7 @@ from nejax.models.sae_evaluation import evaluate_sae, read_by_encoder
 from nejax.models.sae_files import load_sae, site_in_model
 from nejax.models.sites import Site, hook_name, needed_input_weights
 from nejax.pipeline.activations import SiteReader, first_inputs
+from nejax.pipeline.documents import refuse_no_corpus
 from nejax.pipeline.folders import make_folder, refuse_no_folder
 from nejax.pipeline.progress import progress_bar
 from nejax.pipeline.scorecard import LEVELS, latents_of, measure_at_levels, neurons_of, splice_losses
@@ -58,6 +59,7 @@ def evaluate() -> Scorecard:
     """Load both, read the text once, and measure."""
     if not FLAGS.sae:
         raise UserError("--sae is needed: the folder of an SAE (runs/train_sae/sae, say), or its name on the Hub")
+    refuse_no_corpus(FLAGS.corpus)
     loaded = load_sae(FLAGS.sae)
     hook, name = FLAGS.hook or loaded.hook_name, FLAGS.model or loaded.model_name
     if not hook or not name:

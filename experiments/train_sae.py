@@ -77,6 +77,7 @@ from nejax.models.sae_files import save_sae
 from nejax.models.sites import SiteName, find_site, hook_name, needed_input_weights
 from nejax.models.training import Loss, init_train_state, make_train_step, warmup_linear_decay
 from nejax.pipeline.activations import InputStream, SiteReader, first_inputs
+from nejax.pipeline.documents import refuse_no_corpus
 from nejax.pipeline.stores import RunDirectory
 from nejax.pipeline.training_run import Curve, plot_training, settings_of_flags, train
 from nejax.pipeline.training_text import sequences_to_evaluate_on, shards_to_train_on
@@ -137,6 +138,7 @@ def main(argv: list[str]) -> None:
     refuse_nonsense()
     started, settings = time.monotonic(), settings_of_flags(argv[0])
     input_weights = find_input_weights()
+    refuse_no_corpus(FLAGS.corpus)
     loaded = load_model(FLAGS.model, dtype=jnp.dtype(FLAGS.precision), input_weights=input_weights)
     config = loaded.model.config
     site = find_site(FLAGS.site, FLAGS.layer, config.n_layers)

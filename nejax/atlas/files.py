@@ -13,6 +13,7 @@ import numpy as np
 from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, TOKENIZER
 from nejax.errors import UserError, refuse_undecodable
 from nejax.models.tokens import saved_token_bytes
+from nejax.pipeline.folders import refusal_of_run
 
 
 def find_atlas(directory: Path | str) -> Path:
@@ -27,10 +28,8 @@ def find_atlas(directory: Path | str) -> Path:
     given = Path(directory).expanduser()
     refuse_undecodable("atlas ", given.absolute())
     if not given.is_dir():
-        if given == DEMO:
-            raise UserError(f"{given} does not exist; make demo builds it, or name another run directory")
-        problem = "is a file" if given.exists() else "does not exist"
-        raise UserError(f"{given} {problem}; expected the folder of an atlas, or a run directory that holds one")
+        expected = "expected the folder of an atlas, or a run directory that holds one"
+        raise UserError(f"{refusal_of_run(given)}; {expected}")
     for path in (given, given / FOLDER):
         if (path / DATABASE).is_file():
             return path

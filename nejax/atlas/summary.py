@@ -1,5 +1,6 @@
 """What a person reads when an atlas is finished."""
 
+from shlex import quote
 from textwrap import fill, indent
 from typing import Any
 
@@ -10,6 +11,7 @@ from nejax.atlas.entries import Feature, beginning, counted, ending
 from nejax.atlas.neuron import Neuron
 from nejax.atlas.units import NEGATIVE
 from nejax.pipeline.constants import CONTEXT
+from nejax.pipeline.folders import DEMO
 from nejax.pipeline.left_out import left_out, told
 
 MIN_EXAMPLES, MIN_IN_FEATURE = 20, 3
@@ -236,6 +238,9 @@ def _files(atlas: Atlas, interesting: list[Neuron]) -> str:
             f"Files in {atlas.path} ({size / 1e6:,.1f} MB)",
             indent(fill(", ".join(file.name for file in files), _WIDTH - 2), "  "),
             "",
+            "Next, in a browser",
+            f"  {_explore(atlas)}",
+            "",
             "Next, in Python",
             "  import nejax, pandas",
             f"  atlas = nejax.open_atlas({str(atlas.path)!r})",
@@ -243,6 +248,13 @@ def _files(atlas: Atlas, interesting: list[Neuron]) -> str:
             "  pandas.DataFrame(atlas.neurons_table()).sort_values('mean_distance')",
         ]
     )
+
+
+def _explore(atlas: Atlas) -> str:
+    """The command that shows it."""
+    if atlas.path.absolute().parent == DEMO.absolute():
+        return "make explore"
+    return f"python experiments/explore.py --atlas={quote(str(atlas.path))}"
 
 
 def _place(neuron: Neuron) -> tuple[int | str, ...]:

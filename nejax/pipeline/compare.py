@@ -18,6 +18,7 @@ from nejax.pipeline.agreement import agreement
 from nejax.pipeline.choose import Chosen, choose_examples
 from nejax.pipeline.constants import TOLERANCE
 from nejax.pipeline.corpus import Sequences
+from nejax.pipeline.folders import refusal_of_run
 from nejax.pipeline.near_ties import Dendrogram, Kept, is_near_split, kept_differences, swapped_pairs
 from nejax.pipeline.stages import Run, Settings
 from nejax.pipeline.stores import Store
@@ -142,7 +143,9 @@ def open_finished(path: Path | str) -> Run:
     Raises:
         UserError: it is no run, or not finished.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise UserError(f"{refusal_of_run(path)}; expected the directory of a finished run")
     try:
         settings = Settings(**json.loads((path / "manifest.json").read_text())["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:

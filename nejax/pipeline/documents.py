@@ -186,6 +186,16 @@ class Corpora:
             corpus.before = read
 
 
+def refuse_no_corpus(sources: Iterable[str]) -> None:
+    """Refuse, before any work, local texts that are not there; datasets on the Hub are not looked for.
+
+    Raises:
+        UserError: see `open_corpus`.
+    """
+    for source in sources:
+        open_corpus(source, eager=False)
+
+
 def open_corpus(source: str, *, text_field: str = "text", split: str = "train", eager: bool = True) -> Corpus:
     """Find a corpus by its name; its documents are read while it is iterated, never held all at once.
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from nejax.errors import UserError, refuse_undecodable
 
+DEMO = Path("runs/demo")
+"""Where `make demo` writes."""
+
 
 def refuse_no_folder(path: Path) -> None:
     """Refuse, before any work, a place where no folder can be made.
@@ -25,6 +28,13 @@ def refuse_no_folder(path: Path) -> None:
             )
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file; expected a folder, or a name that is free")
+
+
+def refusal_of_run(path: Path) -> str:
+    """What is said of a run's directory that is none; of the demo's, what makes it."""
+    if path.exists():
+        return f"{path} is a file"
+    return f"{path} does not exist" + (" (make demo makes it)" if path.absolute() == DEMO.absolute() else "")
 
 
 def make_folder(path: Path) -> Path:

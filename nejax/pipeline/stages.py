@@ -94,6 +94,8 @@ class Run:
             refuse_other_model(self.directory, s.model, s.sae)
             corpora = open_again([s.corpus], text_field=s.text_field, split=s.split)
             self._shards.refuse_other_texts(corpora)
+        else:
+            _ = self._documents  # a corpus that is not there is refused before a model is loaded
 
     @functools.cached_property
     def loaded(self) -> LoadedModel:

@@ -1,6 +1,7 @@
 """The summary names what there is, and ranks by what it says."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -29,6 +30,15 @@ def test_what_it_was_made_of(summary, atlas, settings, run):
     assert f"nejax.open_atlas({str(atlas.path)!r})" in summary
     for name in ("atlas.sqlite", "directions.npy", "tokenizer"):
         assert name in summary
+
+
+def test_how_it_is_explored(summary, atlas, tmp_path, monkeypatch):
+    assert f"  python experiments/explore.py --atlas={atlas.path}\n" in summary and "make explore" not in summary
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "demo").symlink_to(atlas.path.parent)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(atlas, "path", Path("runs/demo/atlas"))
+    assert "\n  make explore\n" in summarize(atlas)
 
 
 def test_what_the_corpus_left_out_is_a_line_each(atlas, monkeypatch):

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from refusals import refusals
 
+from nejax.errors import UserError
 from nejax.models.choices import Architecture
 from nejax.models.sae import ARCHITECTURES
+from nejax.pipeline.documents import refuse_no_corpus
+from nejax.pipeline.settings import Settings
+from nejax.pipeline.stages import Run
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SCRIPTS = sorted(file.stem for file in EXPERIMENTS.glob("*.py") if "run_script(main" in file.read_text())
@@ -86,3 +91,23 @@ def test_the_help_of_build_atlas_is_by_subject(tmp_path: Path):
 
 def test_the_architectures_offered_are_those_there_are():
     assert get_args(Architecture) == tuple(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("stage", ["tokens", "collect", "inputs"])
+def test_a_corpus_that_is_not_there_is_refused_before_a_model_is_loaded(stage: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("nejax.pipeline.stages.load_model", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(UserError, match="corpus '/nope': no such file or folder"):
+        getattr(Run(tmp_path / "run", Settings(corpus="/nope")), stage)()
+
+
+def test_of_several_corpora_all_must_be_there(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("text")
+    refuse_no_corpus(["python-docs", str(tmp_path / "a.txt"), str(tmp_path), "some/dataset"])
+    with pytest.raises(UserError, match="corpus './b.txt': no such file or folder"):
+        refuse_no_corpus([str(tmp_path / "a.txt"), "./b.txt"])
+
+
+@pytest.mark.parametrize(("script", "flags"), [("train_sae", []), ("evaluate_sae", ["--sae=some/where"])])
+def test_training_and_judging_ask_for_the_corpus_first(script: str, flags: list[str], tmp_path: Path):
+    command = ["--model=/no/model", *flags, "--corpus=python-docs,/nope", f"--run={tmp_path / 'run'}"]
+    assert refusals(script, [command]) == ["corpus '/nope': no such file or folder"]

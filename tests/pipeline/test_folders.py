@@ -11,10 +11,21 @@ from nejax.errors import UserError
 from nejax.models.files import read_json
 from nejax.models.loading import load_model
 from nejax.models.sae_files import load_sae
+from nejax.pipeline.compare import open_finished
 from nejax.pipeline.folders import make_folder
 from nejax.pipeline.stores import DamagedStore, RunDirectory
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.parametrize("open_it", [find_atlas, open_finished])
+def test_a_demo_that_is_not_there(open_it, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for demo in ("runs/demo", tmp_path / "runs" / "demo"):
+        with pytest.raises(UserError, match=r"runs/demo does not exist \(make demo makes it\); expected"):
+            open_it(demo)
+    with pytest.raises(UserError, match=r"^runs/other does not exist; expected"):
+        open_it("runs/other")
 
 
 def refused(work, *words: str) -> None:
