@@ -103,7 +103,7 @@ def test_a_corpus_that_is_not_there_is_refused_before_a_model_is_loaded(stage: s
 def test_of_several_corpora_all_must_be_there(tmp_path: Path):
     (tmp_path / "a.txt").write_text("text")
     refuse_no_corpus(["python-docs", str(tmp_path / "a.txt"), str(tmp_path), "some/dataset"])
-    with pytest.raises(UserError, match="corpus './b.txt': no such file or folder"):
+    with pytest.raises(UserError, match=r"corpus '\./b\.txt': no such file or folder"):
         refuse_no_corpus([str(tmp_path / "a.txt"), "./b.txt"])
 
 
