@@ -91,6 +91,12 @@ class _Site:
 
     def write(self, most: float) -> Exported:
         """Write everything but the neurons: their size is known then, and decides how much text there can be."""
+        least = self._predicted(LIMITS[-1])
+        if least > most * _MARGIN**2:
+            raise UserError(
+                f"--max_mb={most / 1e6:g} is too little: with the text of one example a feature, the neurons alone "
+                f"take about {math.ceil(least / 1e5) / 10:g} MB; allow several times as much"
+            )
         for name, page in pages().items():
             self._write_page(name, page)
         shards = self.shards

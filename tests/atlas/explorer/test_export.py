@@ -265,6 +265,18 @@ def test_the_most_text_that_fits_is_taken(exported, files, tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
+def test_far_too_little_is_refused_at_once(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(export._Site, "_store", lambda *_: pytest.fail("something was written"))
+    size = export._Site(files, tmp_path, True)._predicted(export.LIMITS[-1])
+    for share in (0.1, 0.9):
+        with pytest.raises(
+            UserError, match=r"one example a feature, the neurons alone take about [\d.]+ MB; allow"
+        ) as e:
+            export_site(files, tmp_path / "site", max_mb=share * size / 1e6, quiet=True)
+        assert 0 <= float(re.search(r"about ([\d.]+) MB", str(e.value))[1]) - size / 1e6 <= 0.1
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_wrong_prediction_is_noticed(exported, files, tmp_path, monkeypatch):
     monkeypatch.setattr(export._Site, "_predicted", lambda self, limit: 0)
     monkeypatch.setattr(export, "LIMITS", (None, 1))
