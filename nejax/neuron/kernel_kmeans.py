@@ -12,11 +12,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 from nejax.neuron.array_function import array_function
 from nejax.neuron.defaults import MIN_SILHOUETTE
 from nejax.neuron.descent import clusters_of, inertia_of
+from nejax.neuron.embeddings import ROUNDINGS
 from nejax.neuron.kmeans_search import Settings, search, settled
 from nejax.neuron.pairs import masked_distances
-
-SAME = 16
-"""Rows count as identical if they are no further apart than so many units of rounding of a cosine."""
 
 
 class KernelKMeans(NamedTuple):
@@ -86,7 +84,7 @@ def _kmeans_from_distances(
     settings: Settings,
 ) -> KernelKMeans:
     distances, mask, pairs = masked_distances(distances, mask)
-    rounding = SAME * jnp.finfo(distances.dtype).eps
+    rounding = ROUNDINGS * jnp.finfo(distances.dtype).eps
     valid = jnp.all(jnp.where(pairs, jnp.isfinite(distances) & (distances >= -rounding), True))
     distances = jnp.where(pairs & valid, distances, 0)
     known = lax.stop_gradient(jnp.where(distances > rounding, distances, 0))

@@ -11,8 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
 from nejax.neuron.array_function import array_function
 from nejax.neuron.defaults import MIN_SILHOUETTE
-from nejax.neuron.embeddings import embedding_distances, unit_rows
-from nejax.neuron.kernel_kmeans import SAME
+from nejax.neuron.embeddings import ROUNDINGS, embedding_distances, unit_rows
 from nejax.neuron.kmeans_search import Settings, search, settled
 from nejax.neuron.precision import at_least_float32
 
@@ -128,9 +127,14 @@ def _kmeans(
 
 
 def _centred(x: Float[Array, "n d"], mask: Bool[Array, " n"]) -> tuple[Array, Array, Array]:
-    """Rows less their mean, with a largest entry of 1: squares lose the least; masked rows zero. Mean and scale."""
+    """Rows less their mean, with a largest entry of 1: squares lose the least; masked rows zero. Mean and scale.
+
+    Rows that differ by no more than the rounding of their own entries are all at the mean.
+    """
     middle = jnp.sum(x / jnp.maximum(jnp.sum(mask), 1).astype(x.dtype), axis=0)
     points = jnp.where(mask[:, None], x - middle[None, :], 0)
+    rounding = ROUNDINGS * jnp.finfo(x.dtype).eps * lax.stop_gradient(jnp.max(jnp.abs(middle)))
+    points = jnp.where(jnp.max(jnp.abs(points)) <= rounding, 0, points)
     largest = lax.stop_gradient(jnp.max(jnp.abs(points)))
     scale = jnp.where(largest < jnp.finfo(x.dtype).tiny, 1, largest)
     return points / scale, middle, scale
@@ -147,7 +151,7 @@ def _euclidean_distances(points: Float[Array, "n d"]) -> tuple[Float[Array, "n n
     norms = jnp.diagonal(gram)
     norms = norms[:, None] + norms[None, :]
     squared = norms - (gram + gram.T)
-    rounding = SAME * jnp.finfo(points.dtype).eps * norms
+    rounding = ROUNDINGS * jnp.finfo(points.dtype).eps * norms
     squared = jnp.where(jnp.eye(points.shape[0], dtype=bool) | (squared <= rounding), 0, squared)
     return squared, jnp.sqrt(squared)
 
@@ -155,5 +159,4 @@ def _euclidean_distances(points: Float[Array, "n d"]) -> tuple[Float[Array, "n n
 def _cosine_distances(units: Float[Array, "n d"]) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
     """Squared distances, and cosine distances: half of them."""
     distances = embedding_distances(units, jnp.ones(units.shape[1], units.dtype))
-    distances = jnp.where(distances <= SAME * jnp.finfo(units.dtype).eps, 0, distances)
     return 2 * distances, distances

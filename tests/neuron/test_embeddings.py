@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
+import nejax
 from nejax.neuron.embeddings import embedding_distances, neuron_embeddings, unit_embeddings
 
 
@@ -108,3 +109,30 @@ def test_gradients_are_finite_with_zero_tiny_huge_and_identical_rows(scale):
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     if scale == 0:
         np.testing.assert_array_equal(gradients[0][1], 0)
+
+
+def on_one_line(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Multiples of one vector, up to 10,000 times as long, and weights."""
+    rng = np.random.default_rng(d)
+    w, lengths = rng.normal(size=d).astype("f4"), np.exp(rng.uniform(-4.6, 4.6, (20, 1))).astype("f4")
+    return lengths * rng.normal(size=d).astype("f4"), w
+
+
+@pytest.mark.parametrize("d", [1, 3, 64, 768, 8192])
+def test_what_differs_by_rounding_alone_has_one_direction(d):
+    assert not np.asarray(embedding_distances(*on_one_line(d))).any()
+
+
+@pytest.mark.slow
+def test_no_clustering_makes_anything_of_rounding():
+    x, w = on_one_line(3)
+    distances, key, few = embedding_distances(x, w), jax.random.key(0), {"max_clusters": 3, "n_restarts": 1}
+    units = x * w / np.linalg.norm(x * w, axis=1, keepdims=True)
+    for labels in (
+        nejax.cut(nejax.average_linkage(distances), 0.0),
+        nejax.connected_components(distances, 0.0),
+        nejax.kmeans_from_distances(distances, None, key=key, **few).labels,
+        nejax.kmeans(units, None, key=key, **few).labels,
+        nejax.spectral(distances, key=key, **few).labels,
+    ):
+        assert not np.asarray(labels).any()

@@ -363,3 +363,15 @@ def test_weights_of_zero_leave_nothing_defined(layer):
     assert found.measures.n_examples[0] == (none.input_of[0] >= 0).sum()
     first = int(found.measures.n_clusters[0])  # one feature: no pair of random inputs is nearer
     assert not directions[:first].any() and directions[first:].any(axis=1).sum() == len(directions) - 2 * first
+
+
+def test_embeddings_on_one_line_have_two_directions(layer):
+    """With a single weight that is not zero: distances are 0 and 2, nothing between, and rounding makes no clusters."""
+    one = Layer(0)
+    one.w_in[:, 3] = 0
+    one.w_in[2, 3] = 1.7
+    found, _ = clusterer()(one.inputs, one.input_of, one.reference, one.w_in)
+    rows = one.input_of[3][one.input_of[3] >= 0]
+    assert same_partition(found.label[3, : len(rows)], (one.inputs[rows, 2] > 0).astype(int))
+    assert found.measures.n_clusters[3] == 2 and found.measures.intra_cluster_distance[3] == 0
+    np.testing.assert_allclose(found.measures.inter_cluster_distance[3], 2, rtol=1e-6)
