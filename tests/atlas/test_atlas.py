@@ -1,27 +1,21 @@
 """An atlas opened: neurons, features, examples and texts against the stores and the tokenizer; damaged atlases."""
 
-import copy
-import json
 import math
-import multiprocessing
-import pickle
 import shutil
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, all_sequences
 
 import nejax
 from nejax.atlas.atlas import Atlas, open_atlas
 from nejax.atlas.neuron import Neuron
-from nejax.atlas.plain import plain
 from nejax.errors import UserError
 from nejax.models.gpt2 import GPT2
 from nejax.pipeline import stages
@@ -215,48 +209,6 @@ def test_tables_make_data_frames(atlas, neurons):
     feature = atlas.neuron(int(some["layer"]), int(some["neuron"])).features[some["feature"]]
     assert list(zip(some["peak_tokens"], some["peak_counts"], strict=True)) == feature.peak_tokens
     assert some["max_activation"] == feature.max_activation
-
-
-def test_tables_go_to_arrow_and_parquet_and_come_back(atlas, tmp_path):
-    for table in (atlas.neurons_table(), atlas.features_table()):
-        frame = pd.DataFrame(table)
-        frame.to_parquet(tmp_path / "table.parquet")
-        back = pd.read_parquet(tmp_path / "table.parquet")
-        assert list(back) == list(frame) and pa.table(table).num_rows == len(frame)
-        for name in frame:
-            if frame[name].dtype == object:
-                assert [list(value) if isinstance(value, np.ndarray) else value for value in back[name]] == list(
-                    frame[name]
-                )
-            else:
-                np.testing.assert_array_equal(back[name], frame[name])
-
-
-def test_objects_become_json(atlas, alive):
-    neuron = alive[0]
-    for entry in (neuron, *neuron.features, *neuron.examples, atlas.neuron(*DEAD_NEURON)):
-        assert json.loads(json.dumps(entry.to_dict(), allow_nan=False)) == entry.to_dict()
-    found = neuron.to_dict()
-    assert (found["layer"], found["index"], found["name"]) == (neuron.layer, neuron.index, neuron.name)
-    for feature, entry in zip(neuron.features, found["features"], strict=True):
-        np.testing.assert_array_equal(np.float32(entry["direction"]), feature.direction)
-        assert [(text, n) for text, n in entry["peak_tokens"]] == feature.peak_tokens
-        assert entry["examples"][entry["central"]] == feature.central.to_dict()
-        assert entry["examples"][0]["pieces"] == feature.examples[0].pieces
-    dead = atlas.neuron(*DEAD_NEURON).to_dict()
-    assert dead["mean_distance"] is None and dead["features"] == []
-    for result in (neuron.histogram, atlas.search("the"), neuron.features[0].similar):
-        json.dumps(plain(result), allow_nan=False)
-
-
-def test_objects_can_be_pickled_and_used_in_another_process(atlas, alive):
-    neuron = alive[0]
-    again = pickle.loads(pickle.dumps(neuron))
-    assert again.to_dict() == neuron.to_dict() and str(again) == str(neuron)
-    for entry in (atlas, neuron.features[0], neuron.examples[0], neuron.linkage, copy.deepcopy(neuron)):
-        pickle.loads(pickle.dumps(entry))
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        assert pool.submit(str, neuron).result() == str(neuron)
 
 
 def test_dead_neurons_can_be_looked_at(atlas):
