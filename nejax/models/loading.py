@@ -27,7 +27,8 @@ HUB_NAMES = {
 }
 """Short names of models on the Hub."""
 
-_HUB_FILES = ["config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
+_ADAPTER = "adapter_config.json"
+_HUB_FILES = ["config.json", _ADAPTER, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 _CHOICES = (
     f"expected {BUNDLED}, {SMOLLM2}, {', '.join(HUB_NAMES)}, a Hub id ORGANISATION/NAME, a local directory, "
     "or a .gguf file"
@@ -75,6 +76,11 @@ def load_model(
     if path.is_file():
         model, tokenizer = load_weights(open_gguf(path), dtype=dtype), load_gguf_tokenizer(path)
     else:
+        if (path / _ADAPTER).is_file():
+            raise UserError(
+                f"{path} has an adapter beside its weights ({_ADAPTER}), which is not read; merge it into them "
+                "(merge_and_unload of peft), or take the file away to read the model without it"
+            )
         model, tokenizer = load_weights(open_directory(path), dtype=dtype), load_tokenizer(path)
     _require_room(tokenizer, model.config.vocab_size, path)
     token_bytes(tokenizer)  # what cannot be decoded is refused now, not when an atlas is written

@@ -131,6 +131,13 @@ def test_a_directory_without_its_parts_is_refused(directory: Path):
         assert refusal(str(directory)).startswith(message)
 
 
+def test_an_adapter_beside_the_weights_is_not_left_out_in_silence(directory: Path):
+    (directory / "adapter_config.json").write_text("{}")
+    assert f"{directory} has an adapter beside its weights (adapter_config.json), which is not read" in refusal(
+        str(directory)
+    )
+
+
 def test_a_damaged_tokenizer_is_named(directory: Path):
     content = (directory / "tokenizer.json").read_text()
     for damaged in (content[:1000], "{}", ""):
