@@ -171,7 +171,7 @@ def _whole(name: str, value: Any, *, traced: bool, options: tuple[Any, ...]) -> 
             raise UserError(f"{name} has dtype {value.dtype}; expected a whole number")
         return together(value, [])
     try:
-        return operator.index(value)
+        return operator.index(value)  # pyright: ignore[reportArgumentType]  None is refused below
     except TypeError:
         none = ", or None" if type(None) in options else ""
         raise UserError(f"{name} is {value!r:.40}; expected a whole number{none}") from None
