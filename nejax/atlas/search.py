@@ -8,7 +8,7 @@ import numpy as np
 from nejax.atlas.files import AtlasFiles
 from nejax.atlas.terms import Phrase, readings
 from nejax.atlas.units import Units, capitalized, neuron_name
-from nejax.atlas.word_index import GAP, SEQUENCE_BITS, rows_at, unpacked
+from nejax.atlas.word_index import FRAGMENT, GAP, SEQUENCE_BITS, rows_at, unpacked
 from nejax.errors import UserError
 
 LONGEST_QUERY = 1000
@@ -73,7 +73,8 @@ def find(files: AtlasFiles, query: str) -> Found:
 
     Returns:
         What holds the query within one sequence, and the features with examples that peak inside it: at a token that
-        has a byte of it.
+        has a byte of it. Those that peak at a token whose only word is the query are found too, though it be a
+        part of a word of the text.
 
     Raises:
         UserError: the query is longer than `LONGEST_QUERY`, or the atlas is damaged.
@@ -87,8 +88,8 @@ def find(files: AtlasFiles, query: str) -> Found:
     feature = np.asarray(files.arrays["peak_features"][rows]).astype(np.int64)
     feature, sequence = np.divmod(_distinct((feature << SEQUENCE_BITS) + sequence), 1 << SEQUENCE_BITS)
     features, n = np.unique(feature, return_counts=True)
-    sequences = _distinct(places >> SEQUENCE_BITS)
-    busy, n_peaks = np.unique(sequence, return_counts=True)
+    sequences = _distinct(places[~_is_fragment(places)] >> SEQUENCE_BITS)
+    busy, n_peaks = np.unique(sequence[np.isin(sequence, sequences)], return_counts=True)
     peaks_in = np.zeros(len(sequences), np.int64)
     peaks_in[np.searchsorted(sequences, busy)] = n_peaks
     best = np.argsort(-n, kind="stable")
@@ -121,13 +122,18 @@ def _places(files: AtlasFiles, phrase: Phrase) -> np.ndarray:
         by_prefix = phrase.is_prefix and k == len(phrase.terms) - 1
         if by_prefix or term not in known:
             known[term] = _places_of(files, term, is_prefix=by_prefix)
-        at = known[term] - offset
+        at = known[term] if len(phrase.terms) == 1 else known[term][~_is_fragment(known[term])] - offset
         starts = at if starts is None else starts[np.isin(starts, at, assume_unique=True)]
         if not len(starts):
             return starts
     assert starts is not None
     places = starts[:, None] + np.array(phrase.offsets)
     return places.ravel() if phrase.is_signs else np.concatenate([places.ravel(), places[:, :-1].ravel() + GAP])
+
+
+def _is_fragment(places: np.ndarray) -> np.ndarray:
+    """[n] of places of terms."""
+    return (places >> 29) & 7 == FRAGMENT >> 29
 
 
 def _distinct(values: np.ndarray) -> np.ndarray:

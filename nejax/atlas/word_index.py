@@ -2,6 +2,8 @@
 
 A place is a number: the sequence times 2^32, plus `Term.at`, plus 2^31 for a sign. Places of two words, or of two
 signs, differ by as much as the terms are apart. Behind each word is a gap, whose place is the word's plus 2^30.
+A token that is a part of a word, a fragment, is a term too where an example peaks at it: its place is the sequence
+times 2^32, plus 2^29, plus its position.
 """
 
 import codecs
@@ -10,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nejax.atlas.terms import Term, terms
+from nejax.atlas.terms import Term, terms, words
 
 SEQUENCE_BITS = 32
 """By how many bits a place's sequence is shifted."""
@@ -20,6 +22,10 @@ SIGN = 1 << 31
 
 GAP = 1 << 30
 """What is added to the place of a word for that of the gap behind it."""
+
+
+FRAGMENT = 1 << 29
+"""What is added to the position of a fragment for its place."""
 
 
 def index_piece(
@@ -52,6 +58,7 @@ def index_piece(
     order = np.argsort(rows, kind="stable")
     ends = np.searchsorted(rows[order], np.arange(len(tokens) + 1))
     is_whole = np.array([_is_whole(own) for own in table])
+    fragments = _Fragments(table)
     n_characters = np.array([len(own.decode(errors="replace")) for own in table])
     for row, n in enumerate(length.tolist()):
         own = tokens[row, 1:n]
@@ -78,8 +85,23 @@ def index_piece(
         in_gap = (n_words == 0) & (before > 0)
         peaks.append(here[in_gap])
         peak_places.append(((first + row) << SEQUENCE_BITS) + GAP + before[in_gap] - 1)
-    order = np.argsort(np.array(numbers, np.int64), kind="stable")
-    sorted_places = np.concatenate([np.empty(0, np.int64), *places])[order]
+        is_fragment = np.zeros(len(here), bool)
+        of_position: dict[int, bool] = {}
+        for i, (position, token, k, n_own) in enumerate(
+            zip(at.tolist(), own[at].tolist(), before.tolist(), n_words.tolist(), strict=True)
+        ):
+            if position not in of_position:
+                word = fragments[token]
+                of_position[position] = bool(word) and word not in [term.text for term in of_words[k : k + n_own]]
+                if of_position[position]:
+                    numbers.append(number_of.setdefault(word, len(number_of)))
+                    places.append(np.array([((first + row) << SEQUENCE_BITS) + FRAGMENT + position + 1]))
+            is_fragment[i] = of_position[position]
+        peaks.append(here[is_fragment])
+        peak_places.append(((first + row) << SEQUENCE_BITS) + FRAGMENT + positions[here[is_fragment]].astype(np.int64))
+    all_places = np.concatenate([np.empty(0, np.int64), *places])
+    order = np.lexsort([all_places, np.array(numbers, np.int64)])
+    sorted_places = all_places[order]
     cuts = np.cumsum(np.bincount(np.array(numbers, np.int64), minlength=len(number_of)))[:-1]
     of_term = dict(zip(number_of, np.split(sorted_places, cuts), strict=True)) if number_of else {}
     none = np.empty(0, np.int64)
@@ -126,6 +148,18 @@ def _ranges(low: np.ndarray, count: np.ndarray) -> np.ndarray:
     """low[0], low[0] + 1, ... count[0] of them, then those of the next."""
     before = np.cumsum(count) - count
     return np.repeat(low - before, count) + np.arange(int(count.sum()))
+
+
+class _Fragments(dict[int, str]):
+    """The word that a token has, if it has just one; else ""."""
+
+    def __init__(self, table: Sequence[bytes]) -> None:
+        self._table = table
+
+    def __missing__(self, token: int) -> str:
+        own = words(self._table[token].decode()) if _is_whole(self._table[token]) else []
+        self[token] = own[0] if len(own) == 1 else ""
+        return self[token]
 
 
 def _is_whole(own: bytes) -> bool:

@@ -142,6 +142,14 @@ def spans_in(text: str, query: str) -> list[tuple[int, int]]:
     return [(len(text[:start].encode()), len(text[:end].encode())) for start, end in found]
 
 
+def is_asked(token: str, query: str) -> bool:
+    """Whether a peak's token is the query itself, or begins so."""
+    own, asked = words(token), words(query)
+    if "\ufffd" in token or not len(own) == len(asked) == 1:
+        return False
+    return own[0].startswith(asked[0]) if query.endswith("*") else own == asked
+
+
 def scan_peaks(atlas: Atlas, files: AtlasFiles, query: str) -> tuple[list[int], list[PeakMatch]]:
     """What is found, best first: each example looked at."""
     table = files.token_bytes()
@@ -155,6 +163,7 @@ def scan_peaks(atlas: Atlas, files: AtlasFiles, query: str) -> tuple[list[int], 
                 stop = sum(len(table[token]) for token in own)
                 start = stop - len(table[own[-1]])
                 inside = any(first < stop and start < last for first, last in spans[example.sequence])
+                inside = inside or is_asked(table[own[-1]].decode(errors="replace"), query)
                 n += inside
                 busy[example.sequence] += inside
             if n:
@@ -190,6 +199,16 @@ def test_features_that_peak_anywhere_inside_a_match_are_ranked(atlas, files, que
     assert found == (len(sequences), sequences, len(peaks), peaks)
     some = find(files, query)
     assert [match for i in range(0, len(peaks) + 3, 3) for match in peak_matches(files, some, i, 3)] == peaks
+
+
+def test_features_that_peak_at_parts_of_words_are_found(atlas, files, texts):
+    places = files.rows("SELECT DISTINCT sequence, position FROM examples")
+    tokens = {word for sequence, position in places for word in words(atlas.pieces(sequence)[position])}
+    parts = sorted(tokens - {word for text in texts for word in words(text)})
+    assert len(parts) > 3
+    for query in (*parts[:6], f"{parts[0]}*"):
+        sequences, peaks = scan_peaks(atlas, files, query)
+        assert peaks and atlas.search(query, limit=EVERYTHING) == (len(sequences), sequences, len(peaks), peaks), query
 
 
 def test_all_examples_are_in_the_index_but_at_single_spaces(atlas, files):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nejax.atlas.files import AtlasFiles
-from nejax.atlas.word_index import GAP, SEQUENCE_BITS, SIGN, rows_at, unpacked
+from nejax.atlas.word_index import FRAGMENT, GAP, SEQUENCE_BITS, SIGN, rows_at, unpacked
 
 _AFTER_ALL = "\U0010ffff" * 3
 
@@ -23,7 +23,8 @@ def search_shards(files: AtlasFiles) -> Iterator[tuple[str, dict[str, list]]]:
 
     `search/words/BUCKET`: {word: [sequence, [where in it, see `nejax.atlas.terms.Term.at`, ...], sequence, ...]}.
     `search/peaks/BUCKET`: {word: [[layer, neuron, feature, examples of the feature, sequence, where, sequence, where,
-    ...], ...]}: the features with examples that peak at it, and where they do; -1 - where: in the gap behind a word.
+    ...], ...]}: the features with examples that peak at it, and where they do; -1 - where: in the gap behind a word;
+    2^29 or more: at a token that is a part of a word.
     """
     features = np.array(files.rows("SELECT neuron_id, feature, n_examples FROM features ORDER BY id")).reshape(-1, 3)
     places_of_features = np.column_stack([*np.divmod(features[:, 0], files.meta["d_mlp"]), features[:, 1:]])
@@ -38,13 +39,16 @@ def search_shards(files: AtlasFiles) -> Iterator[tuple[str, dict[str, list]]]:
         peaks: dict[str, list] = {}
         for word, own in groupby(rows, itemgetter(0)):
             places = unpacked([blob for _, blob in own])
-            words[word] = [item for pair in _by_sequence(places) for item in pair]
+            in_text = places[(places & FRAGMENT) == 0]
+            if len(in_text):
+                words[word] = [item for pair in _by_sequence(in_text) for item in pair]
             behind = np.empty(0, np.int64) if places[0] & SIGN else places + GAP
             at = np.concatenate([rows_at(peak_places, places), rows_at(peak_places, behind)])
             if len(at):
                 order = at[np.argsort(peak_features[at], kind="stable")]
                 peaks[word] = _by_feature(peak_features[order], peak_places[order], places_of_features)
-        yield f"search/words/{bucket(start)}", words
+        if words:
+            yield f"search/words/{bucket(start)}", words
         if peaks:
             yield f"search/peaks/{bucket(start)}", peaks
 

@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from nejax.atlas.explorer.server import explorer_app
 from nejax.atlas.explorer.shards import Shards
 from nejax.atlas.files import AtlasFiles
 from nejax.atlas.terms import readings, terms, words
+from nejax.atlas.word_index import FRAGMENT
 from nejax.errors import UserError
 from nejax.pipeline.stages import Run
 
@@ -138,6 +140,7 @@ def static_search(site: Path, query: str) -> tuple[list[int], list[tuple[int, ..
         assert starts is not None
         peaks_in.update({sequence: 0 for sequence, _ in starts})
         for k, (term, offset) in enumerate(zip(phrase.terms, phrase.offsets, strict=True)):
+            is_one = len(phrase.terms) == 1
             held = shard(site, f"search/peaks/{bucket(term)}") or {}
             for name in names_in(held, term, phrase.is_prefix and k == last):
                 for layer, neuron, feature, n_examples, *places in held[name]:
@@ -145,10 +148,10 @@ def static_search(site: Path, query: str) -> tuple[list[int], list[tuple[int, ..
                         is_inside = (sequence, (at if at >= 0 else -1 - at) - offset) in starts and (
                             at >= 0 or k < last
                         )
-                        if is_inside:
+                        if is_inside or (at >= FRAGMENT and is_one):
                             found[layer, neuron, feature, n_examples].add(sequence)
     for sequences in found.values():
-        peaks_in.update(sequences)
+        peaks_in.update(sequences & peaks_in.keys())
     features = [(*place[:3], len(sequences), place[3]) for place, sequences in found.items()]
     features.sort(key=lambda row: (-row[3], row[:3]))
     return sorted(peaks_in, key=lambda sequence: (-peaks_in[sequence], sequence)), features
@@ -176,11 +179,18 @@ def test_the_index_has_every_term_where_it_stands(site, texts):
     }
 
 
-def test_everything_is_found_as_by_the_server(site, atlas, texts):
+def test_everything_is_found_as_by_the_server(site, atlas, files, texts):
     draw = random.Random(0)
     known = sorted({word for text in texts for word in words(text)})
+    places = files.rows("SELECT DISTINCT sequence, position FROM examples")
+    peaks_at = {word for sequence, position in places for word in words(atlas.pieces(sequence)[position])}
+    fragments = sorted(peaks_at - set(known))
+    assert len(fragments) > 3
     queries = [
         *known,
+        *fragments,
+        *(f"{word[:2]}*" for word in fragments),
+        *(f"{one} {other}" for one, other in pairwise(fragments)),
         *(f"{word[:n]}*" for word in known for n in (2, 3) if len(word) >= n),
         *("absent", "zz*", "the the", "⏎", "··", "):", "(", "🎉", "👩‍👩", "%", "=====", "東京*", "夜の", " ", "⏎····"),
     ]

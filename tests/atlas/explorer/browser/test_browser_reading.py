@@ -78,7 +78,20 @@ def queries(atlas: Atlas) -> list[str]:
         f"{long[:3]}*",
         f"{phrases[1][:-1]}*",
     ]
-    return [*texts, "*", *others]
+    parts = sorted(fragments(atlas))[:8]
+    return [*texts, *parts, *(f"{part[:2]}*" for part in parts if len(part) > 1), "*", *others]
+
+
+def fragments(atlas: Atlas) -> dict[str, tuple[int, int, int]]:
+    """Peak tokens that are parts of words, and a feature that peaks at each."""
+    found = {}
+    for match in atlas.search(common_words(atlas)[0], limit=40).peaks:
+        for feature in atlas.neuron(match.layer, match.neuron).features:
+            for example in feature.examples:
+                own = atlas.pieces(example.sequence)[example.position].strip()
+                if words(own) == [own.lower()] and own.lower() not in words(atlas.text(example.sequence)):
+                    found[own] = (match.layer, match.neuron, feature.index)
+    return found
 
 
 def test_the_pages_find_what_python_finds(watched: Watched, explored: Atlas):
@@ -136,6 +149,19 @@ def test_a_search_shows_peaks_and_texts(watched: Watched, explored: Atlas):
     page.go_back()
     watched.settle()
     expect(page.locator("#search")).to_have_value(peak)
+
+
+def test_the_chip_of_a_part_of_a_word_leads_to_features(watched: Watched, explored: Atlas):
+    part, place = next(iter(fragments(explored).items()))
+    watched.allowed.append("/search/")
+    page = watched.visit("#/feature/" + "/".join(map(str, place)))
+    page.locator(".peak-chips a.chip").filter(has_text=re.compile(rf"^\s*·?{re.escape(part)}\s*\d*\s*$")).first.click()
+    watched.settle()
+    assert watched.address == f"#/search?q={quote(part)}"
+    expected = explored.search(part)
+    assert any(match[:3] == place for match in explored.search(part, limit=10**6).peaks)
+    expect(page.locator("#search-status")).to_contain_text(f"{expected.n_peaks:,} feature")
+    expect(page.locator(".peak-list li").first).to_be_visible()
 
 
 def test_what_is_shown_can_be_searched_for(watched: Watched, explored: Atlas):

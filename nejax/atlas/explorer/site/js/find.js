@@ -7,6 +7,7 @@ import { readings } from "./words.js";
 
 export const PAGE = 20; // sequences in an answer
 export const PEAKS_PAGE = 50; // features
+const FRAGMENT = 2 ** 29; // a peak from here on is at a token that is a part of a word
 export const LONGEST_QUERY = 1000; // characters; the server refuses longer ones
 
 /** Why a query cannot be looked for, in words; "" if it can. */
@@ -45,7 +46,9 @@ async function ranked(query) {
   const found = new Map(); // place of a feature -> {place, n_examples, sequences: of its examples that peak inside}
   for (const [i, phrase] of phrases.entries()) await addPeaks(phrase, starts[i], found);
   for (const { sequences } of found.values()) {
-    for (const sequence of sequences) peaksIn.set(sequence, peaksIn.get(sequence) + 1);
+    for (const sequence of sequences) {
+      if (peaksIn.has(sequence)) peaksIn.set(sequence, peaksIn.get(sequence) + 1);
+    }
   }
   const sequences = [...peaksIn].sort(([a, n], [b, m]) => m - n || a - b).map(([sequence]) => sequence);
   const peaks = [...found.values()].map(({ place, n_examples, sequences }) => [...place, sequences.size, n_examples]);
@@ -76,7 +79,11 @@ async function addPeaks({ terms, offsets, isPrefix }, starts, found) {
           const where = places[i + 1];
           const isBehind = where < 0; // in the gap behind the word, which is inside but for the last one's
           if (isBehind && k === terms.length - 1) continue;
-          if (!starts.get(places[i])?.has((isBehind ? -1 - where : where) - offsets[k])) continue;
+          const isInside =
+            where >= FRAGMENT
+              ? terms.length === 1
+              : starts.get(places[i])?.has((isBehind ? -1 - where : where) - offsets[k]);
+          if (!isInside) continue;
           if (!found.has(id)) found.set(id, { place: [layer, neuron, feature], n_examples, sequences: new Set() });
           found.get(id).sequences.add(places[i]);
         }

@@ -83,7 +83,8 @@ function Peaks({ found }) {
   };
   return html`<section class="search-part" id="peaks" aria-labelledby="peaks-title">
     <h2 id="peaks-title">Peak inside it <span class="faint">${n > shown && `1 to ${shown} of ${whole(n)}`}</span></h2>
-    <p class="soft">Features with examples whose peak is a token of the words or signs found, and how many of theirs.</p>
+    <p class="soft">Features with examples whose peak is a token of the words or signs found, or
+      a part of a word that is itself what was asked for, and how many of theirs.</p>
     <ol class="peak-list">
       ${peaks.slice(0, shown).map((peak) => html`<${Peak} key=${peak.slice(0, 3).join()} peak=${peak} />`)}
     </ol>
