@@ -67,7 +67,7 @@ def test_explorer(tmp_path: Path):
     site = by_name["static site: size"]
     assert int(site["note"].split()[0].replace(",", "")) > 2 * 48 + 15 + 10 and site["value"] < site["aim"]
     left = sorted(path.name for path in (tmp_path / "out" / "explorer").iterdir())
-    assert left == ["atlas", "manifest.json", "tokens-0000"]
+    assert left == ["atlas", "manifest.json", "sources", "tokens-0000"]
     table = (tmp_path / "out" / "explorer.txt").read_text()
     assert table.strip() in done.stdout and "aim: below 300" in table
 
