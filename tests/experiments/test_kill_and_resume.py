@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kill_and_resume import differences
+from atlas_differences import differences
 from tiny_run import tiny_run
 
 ROOT = Path(__file__).parents[2]
