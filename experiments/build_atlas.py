@@ -2,7 +2,7 @@
 
 Produces, in `--run`: `manifest.json` (every setting, versions, fingerprints, counts), one Orbax store a stage, `atlas/`
 (what `nejax.open_atlas` and the explorer read), `plots/` and `summary.txt`. The same command run again reuses what is
-done, and goes on where it was interrupted.
+done, and resumes where it was interrupted.
 
     python experiments/build_atlas.py                                                   # offline, under two minutes
     python experiments/build_atlas.py --model=gpt2 --corpus=Skylion007/openwebtext --input_weights=folded \\

@@ -41,7 +41,7 @@ def run_script(main: Callable[[list[str]], None], *, what_is_left: str = "") -> 
 
     Args:
         main: what the script does.
-        what_is_left: said after Ctrl-C. By default, that the same command goes on where this one stopped.
+        what_is_left: said after Ctrl-C. By default, that the same command resumes where this one stopped.
     """
 
     def guarded(arguments: list[str]) -> None:
@@ -50,7 +50,7 @@ def run_script(main: Callable[[list[str]], None], *, what_is_left: str = "") -> 
         except UserError as error:
             _end(f"error: {error}", 2)
         except KeyboardInterrupt:
-            _end(f"interrupted; {what_is_left or 'the same command goes on where this one stopped'}", 130)
+            _end(f"interrupted; {what_is_left or 'the same command resumes where this one stopped'}", 130)
 
     app.run(guarded, flags_parser=lambda argv: _arguments if flags.FLAGS.is_parsed() else _read(argv, ("...",)))
 

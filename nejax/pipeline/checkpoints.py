@@ -1,4 +1,4 @@
-"""The state of unfinished work on disk, so that it goes on where it was stopped."""
+"""The state of unfinished work on disk, so that it resumes where it was stopped."""
 
 import shutil
 import sys

@@ -121,7 +121,7 @@ def ending_with_the_others() -> Iterator[None]:
         elif isinstance(error, JaxRuntimeError) and _SIGNS_OF_LOSS.search(reason):
             print(
                 f"error: another process of this run is lost ({reason[:200]}); start all processes again, as many as "
-                "you like: the run goes on where it stopped",
+                "you like: the run resumes where it stopped",
                 file=sys.stderr,
             )
         else:
