@@ -6,6 +6,7 @@ A second.
 """
 
 import json
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,12 @@ def document() -> str:
         f"{listed(ONE_VALUE_ONLY)}. Harmless: {listed(SAE_LENS_HARMLESS)}; of `model_from_pretrained_kwargs` "
         f"{listed(MODEL_HARMLESS)}. Of sparsify, harmless: {listed(SPARSIFY_HARMLESS)}.\n"
     )
-    return "\n".join(parts)
+    lines = "\n".join(parts).split("\n")
+    return "\n".join(line if line.startswith("|") else _wrapped(line) for line in lines)
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def of_family(family: Family) -> str:
