@@ -113,7 +113,7 @@ flags.DEFINE_integer("similar_examples", DEFAULT.similar_examples, "Only feature
 subject("Importance of earlier tokens")
 flags.DEFINE_bool("importance", DEFAULT.importance, "Measure which earlier tokens every feature's examples need.")
 flags.DEFINE_integer("importance_examples", DEFAULT.importance_examples, "Of each feature, the most central so many.")
-flags.DEFINE_integer("importance_window", DEFAULT.importance_window, "Tokens before the peak that are taken away.")
+flags.DEFINE_integer("importance_window", DEFAULT.importance_window, "Tokens before the peak that are ablated.")
 flags.DEFINE_enum(
     "importance_by",
     DEFAULT.importance_by,

@@ -50,7 +50,7 @@ class Example:
     def importance(self) -> np.ndarray:
         """[n_tokens] float32 between 0 and 1: how much of the activation is lost without each token of the window, as
         a part of what is lost without the peak's own; see `nejax.neuron.importance.token_importance`. NaN behind the
-        peak, more tokens before it than were taken away, and everywhere in an example that was not measured (only the
+        peak, more tokens before it than were ablated, and everywhere in an example that was not measured (only the
         most central ones of each feature are) or that does not need its own token.
 
         Raises:

@@ -15,7 +15,7 @@ def token_importance(
     """How much of the activation at a peak is lost with each token, as a part of what is lost with the peak's own.
 
     `importance_o = clip((a - a_o) / (a - a_0), 0, 1)`, where `a` is the activation at the peak and `a_o` what is
-    left there when the token `o` positions before it is taken away; `a_0` when the peak's own token is. A token
+    left there when the token `o` positions before it is ablated; `a_0` when the peak's own token is. A token
     whose loss raises the activation has importance 0.
     Source: Foote 2024, arXiv 2411.08166, token importance.
 

@@ -1,7 +1,7 @@
-"""What is left of activations at their peaks when a token before the peak is taken away.
+"""What is left of activations at their peaks when a token before the peak is ablated.
 
-A token that is taken away changes nothing before it, and what it changes behind it serves every peak that follows, of
-every neuron. So each place of a sequence is taken away once, as a branch that reaches to the last peak which is at most
+A token that is ablated changes nothing before it, and what it changes behind it serves every peak that follows, of
+every neuron. So each place of a sequence is ablated once, as a branch that reaches to the last peak which is at most
 a window away (see `Branches`), and all peaks read what they need from it.
 """
 
@@ -43,7 +43,7 @@ class Cost(NamedTuple):
     """What a pass over branches comes to."""
 
     branches: int
-    """Places that were taken away."""
+    """Places that were ablated."""
     tokens: int
     """Tokens of all branches together."""
     blocks: int
@@ -69,7 +69,7 @@ def activations_without(
         peaks: `sequence` counts the rows of `tokens`.
         tokens: [n_sequences, seq_len].
         n_layers: of the model.
-        window: tokens before the peak that are taken away, each alone. Position 0 holds no text and never is.
+        window: tokens before the peak that are ablated, each alone. Position 0 holds no text and never is.
         ablation: what taking away means. "padding": the token is replaced by `padding`. "mean": its place in the first
             layer's input is taken by the mean input. "deletion": it is left out, so those behind it move forward by
             one; a peak's own token cannot be, it is replaced by padding. "gradient": an estimate of "padding" from the
@@ -214,7 +214,7 @@ class _Readings(NamedTuple):
     """Which branch each peak reads, at which of its rows. All fields are [n_readings]."""
 
     branch: np.ndarray
-    """`sequence * seq_len + position` of the token that is taken away."""
+    """`sequence * seq_len + position` of the token that is ablated."""
     row: np.ndarray
     layer: np.ndarray
     neuron: np.ndarray

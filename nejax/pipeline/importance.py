@@ -50,7 +50,7 @@ def importance(run: Run) -> Store:
 
 
 def padding_token(run: Run) -> int:
-    """The id of the token that stands for one that is taken away: the one set, else the model's padding or BOS.
+    """The id of the token that stands for one that is ablated: the one set, else the model's padding or BOS.
 
     Raises:
         UserError: there is no such token.

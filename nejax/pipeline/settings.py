@@ -13,7 +13,7 @@ from nejax.neuron.defaults import MAX_CLUSTERS, MIN_SILHOUETTE, N_NEIGHBORS
 Selection = Literal["fraction", "top", "quantiles"]
 
 Ablation = Literal["padding", "deletion", "mean", "gradient"]
-"""What stands for a token that is taken away, see `nejax.pipeline.importance`."""
+"""What stands for a token that is ablated, see `nejax.pipeline.importance`."""
 
 SimilarBy = Literal["central", "mean"]
 """Which inputs of two features are compared: those of their central examples, or the means over their examples."""

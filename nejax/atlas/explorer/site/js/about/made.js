@@ -82,7 +82,7 @@ const ABLATIONS = {
 const importance = ({ importance: isThere, importance_examples: n, importance_window: window, importance_by: by }) =>
   isThere &&
   `of the ${counted(window, "token")} before the peak, in up to ${counted(n, "example")} a feature; what stands for ` +
-    `a token that is taken away: ${ABLATIONS[by] ?? by}`;
+    `a token that is ablated: ${ABLATIONS[by] ?? by}`;
 
 const census = (facts) => facts && `${counted(facts.tokens, "token")} of ${counted(facts.sequences, "sequence")}`;
 

@@ -106,7 +106,7 @@ const Beyond = () => html`
   <p>
     <strong>Token importance</strong> says what in the text before the peak a feature needs: it is the part of the
     activation <math><mi>a</mi></math> that is lost when the token <math><mi>k</mi></math> positions before the peak
-    is taken away, of what is lost without the peak's own token. It is measured in the most central examples of each
+    is ablated, of what is lost without the peak's own token. It is measured in the most central examples of each
     feature; the others are left plain.
   </p>
   <${Importance} />
