@@ -150,7 +150,7 @@ def open_finished(path: Path | str) -> Run:
         settings = Settings(**json.loads((path / "manifest.json").read_text())["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a run of this version: its manifest.json cannot be read") from error
-    run = Run(path, settings, quiet=True)
+    run = Run(path, settings, quiet=True, is_finished=True)
     done = run.directory.manifest["stages"]
     features, inputs = (sum(stage.startswith(name) for stage in done) for name in ("features-", "inputs-"))
     if not {"tokens", "collect", "inputs"} <= done.keys() or features < inputs:

@@ -53,6 +53,7 @@ class Run:
         chunk_mib: memory, in MiB, for the neurons that are clustered at a time; does not change the result.
         checkpoint_seconds: between checkpoints of an unfinished collection, at least; does not change the result.
         quiet: show no progress bars.
+        is_finished: the run's results are only read: its corpus and model are not compared, and may be gone.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Run:
         chunk_mib: int = CHUNK_MIB,
         checkpoint_seconds: float = 60.0,
         quiet: bool = False,
+        is_finished: bool = False,
     ):
         settings.check()
         for name, value in (("batch_size", batch_size), ("chunk_mib", chunk_mib)):
@@ -72,7 +74,7 @@ class Run:
         self.settings, self.batch_size, self.chunk_mib, self.quiet = settings, batch_size, chunk_mib, quiet
         self.checkpoint_seconds = checkpoint_seconds
         self.directory = RunDirectory(directory, dataclasses.asdict(settings), DECIDED_LATE)
-        self._are_compared = False
+        self._are_compared = is_finished
 
     def refuse_other_sources(self) -> None:
         """Compare the corpus and the model's files with what the run's earlier stages read; every stage does, once.
