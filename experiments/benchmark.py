@@ -37,8 +37,8 @@ if __name__ == "__main__":
 from benchmarks import clustering, collection, collection_figures, explorer, importance, sae, similar
 from benchmarks.timing import machine
 from benchmarks.timing import table as table_of_race
-from nejax.pipeline.devices import use_all_cores
-from nejax.pipeline.folders import make_folder
+from nejax.pipeline.run.devices import use_all_cores
+from nejax.pipeline.run.folders import make_folder
 
 SUBJECTS = {
     "clustering": (clustering.measure, table_of_race),

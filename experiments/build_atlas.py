@@ -22,7 +22,7 @@ from typing import Any
 
 from absl import logging
 
-from atlas_flags import FLAGS
+from atlas.flags import FLAGS
 from nejax.scripts import read_flags, run_script
 
 if __name__ == "__main__":
@@ -34,11 +34,11 @@ from nejax.atlas.neuron_plot import plot_neuron
 from nejax.atlas.plots import plot_measures
 from nejax.atlas.summary import most_polysemantic, summarize
 from nejax.atlas.write import write_atlas
-from nejax.pipeline.devices import use_all_cores
-from nejax.pipeline.processes import ending_with_the_others, is_first, join_processes
-from nejax.pipeline.settings import Settings
-from nejax.pipeline.stages import Run
-from nejax.pipeline.stores import DamagedStore, stop_on_full_disk
+from nejax.pipeline.run.devices import use_all_cores
+from nejax.pipeline.run.directory import DamagedStore, stop_on_full_disk
+from nejax.pipeline.run.processes import ending_with_the_others, is_first, join_processes
+from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.run import Run
 
 
 def main(argv: list[str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from nejax.pipeline.constants import TOLERANCE
+from nejax.pipeline.run.constants import TOLERANCE
 from nejax.scripts import read_flags, run_script
 
 FLAGS = flags.FLAGS
@@ -35,7 +35,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from nejax.errors import UserError
-from nejax.pipeline.compare import LayerComparison, compare_runs, open_finished
+from nejax.pipeline.compare.runs import LayerComparison, compare_runs, open_finished
 
 
 def figures(layer: LayerComparison) -> dict[str, Any]:

@@ -43,16 +43,16 @@ import numpy as np
 from nejax.atlas.sae_scorecard import Scorecard, markdown, plot_scorecard
 from nejax.errors import UserError
 from nejax.models.loading import load_model
-from nejax.models.sae import fold_scale
-from nejax.models.sae_evaluation import evaluate_sae, read_by_encoder
-from nejax.models.sae_files import load_sae, site_in_model
-from nejax.models.sites import Site, hook_name, needed_input_weights
-from nejax.pipeline.activations import SiteReader, first_inputs
-from nejax.pipeline.documents import refuse_no_corpus
-from nejax.pipeline.folders import make_folder, refuse_no_folder
-from nejax.pipeline.progress import progress_bar
-from nejax.pipeline.scorecard import LEVELS, latents_of, measure_at_levels, neurons_of, splice_losses
-from nejax.pipeline.training_text import sequences_to_evaluate_on
+from nejax.models.sae.architectures import fold_scale
+from nejax.models.sae.evaluation import evaluate_sae, read_by_encoder
+from nejax.models.sae.files import load_sae, site_in_model
+from nejax.models.sae.hook_points import Site, hook_name, needed_input_weights
+from nejax.pipeline.corpus.documents import refuse_no_corpus
+from nejax.pipeline.run.folders import make_folder, refuse_no_folder
+from nejax.pipeline.run.progress import progress_bar
+from nejax.training.scorecard import LEVELS, latents_of, measure_at_levels, neurons_of, splice_losses
+from nejax.training.site_inputs import SiteReader, first_inputs
+from nejax.training.text import sequences_to_evaluate_on
 
 
 def evaluate() -> Scorecard:

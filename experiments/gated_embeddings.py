@@ -1,7 +1,7 @@
 """Which embedding separates the features of gated neurons better: the gate's alone, or gate and up together?
 
 Reads a finished run of a model with gated neurons (any `--embed_by`: the examples are the same) and judges each
-embedding on a random sample of its neurons' sides by the measures of `nejax.pipeline.gated_embeddings`. Prints a table
+embedding on a random sample of its neurons' sides by the measures of `gated.judges`. Prints a table
 of the layers' means, and writes every figure as JSON into `RUN/gated_embeddings.json`.
 
     python experiments/build_atlas.py --model=smollm2 --max_sequences=1000 --run=runs/smollm2 --similar=0
@@ -28,12 +28,12 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from gated.judges import EMBEDDINGS, Judged, Unit, judge
 from nejax.errors import UserError
-from nejax.models.transformer import Transformer
-from nejax.pipeline.compare import open_finished
-from nejax.pipeline.devices import use_all_cores
-from nejax.pipeline.gated_embeddings import EMBEDDINGS, Judged, Unit, judge
-from nejax.pipeline.stages import Run, store_of_layer
+from nejax.models.families.transformer import Transformer
+from nejax.pipeline.compare.runs import open_finished
+from nejax.pipeline.run.devices import use_all_cores
+from nejax.pipeline.stages.run import Run, store_of_layer
 
 
 def judge_layer(run: Run, model: Transformer, layer: int, n: int, rng: np.random.Generator) -> dict[str, Judged] | None:

@@ -23,15 +23,15 @@ flags.DEFINE_string("to", str(DOCUMENT), "The file.")
 if __name__ == "__main__":
     read_flags()
 
-from nejax.models.activations import ACTIVATIONS
-from nejax.models.config_keys import HARMLESS, NEUTRAL
-from nejax.models.families import FAMILIES
-from nejax.models.family import Family
-from nejax.models.gguf_keys import HARMLESS as GGUF_HARMLESS
-from nejax.models.gguf_keys import NEUTRAL as GGUF_NEUTRAL
-from nejax.models.gguf_keys import gguf_read_keys
-from nejax.models.rotary import KINDS
-from nejax.models.sae_keys import MODEL_HARMLESS, ONE_VALUE_ONLY, SAE_LENS_HARMLESS, SPARSIFY_HARMLESS
+from nejax.models.families.activations import ACTIVATIONS
+from nejax.models.families.config_keys import HARMLESS, NEUTRAL
+from nejax.models.families.every import FAMILIES
+from nejax.models.families.family import Family
+from nejax.models.families.rotary import KINDS
+from nejax.models.formats.gguf_keys import HARMLESS as GGUF_HARMLESS
+from nejax.models.formats.gguf_keys import NEUTRAL as GGUF_NEUTRAL
+from nejax.models.formats.gguf_keys import gguf_read_keys
+from nejax.models.sae.keys import MODEL_HARMLESS, ONE_VALUE_ONLY, SAE_LENS_HARMLESS, SPARSIFY_HARMLESS
 
 _BEGIN = """# Keys of model files
 
@@ -51,7 +51,7 @@ def document() -> str:
     parts += [of_gguf(family) for family in FAMILIES if family.gguf]
     parts.append(
         "## Sparse autoencoders\n\n"
-        "Read of SAELens: see `nejax.models.sae_config`. Refused wherever they have a value: "
+        "Read of SAELens: see `nejax.models.sae.config`. Refused wherever they have a value: "
         f"{listed(ONE_VALUE_ONLY)}. Harmless: {listed(SAE_LENS_HARMLESS)}; of `model_from_pretrained_kwargs` "
         f"{listed(MODEL_HARMLESS)}. Of sparsify, harmless: {listed(SPARSIFY_HARMLESS)}.\n"
     )

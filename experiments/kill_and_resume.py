@@ -35,11 +35,10 @@ flags.DEFINE_string("run", "runs/kill_and_resume", "Where all is written; runs t
 if __name__ == "__main__":
     read_flags("...")
 
-from atlas_differences import differences, stages
-
+from atlas.differences import differences, stages
 from nejax.errors import UserError
-from nejax.pipeline.folders import make_folder
-from nejax.pipeline.progress import progress_bar
+from nejax.pipeline.run.folders import make_folder
+from nejax.pipeline.run.progress import progress_bar
 
 BUILD = Path(__file__).with_name("build_atlas.py")
 SMALL = ["--max_sequences=256", "--seq_len=64", "--batch_size=2", "--keep=16", "--examples=12", "--similar=5"]

@@ -46,18 +46,18 @@ if __name__ == "__main__":
 import numpy as np
 
 from mnist.images import Images, load_images
+from mnist.mlp import MLP
 from mnist.results import PUBLISHED, PUBLISHED_SHAPE, Trained, measured, numbers, summary, table
 from mnist.side_by_side import OnSteps, on_all_devices
 from mnist.tradeoff_plot import plot_tradeoff
 from mnist.training import MLPRecipe, Recipe, accuracy, hidden_layer, train_mlp, train_sae
 from mnist.unit_pictures import draw_units, hidden_units, latent_units, one_for_each_class
 from nejax.errors import UserError
-from nejax.models.mlp import MLP
-from nejax.models.sae import SAE
-from nejax.pipeline.devices import use_all_cores
-from nejax.pipeline.progress import progress_bar
-from nejax.pipeline.stores import RunDirectory, stop_on_full_disk
-from nejax.pipeline.training_run import settings_of_flags
+from nejax.models.sae.architectures import SAE
+from nejax.pipeline.run.devices import use_all_cores
+from nejax.pipeline.run.directory import RunDirectory, stop_on_full_disk
+from nejax.pipeline.run.progress import progress_bar
+from nejax.training.run import settings_of_flags
 
 DEFAULTS = dict(seeds=(5, 2), mlp_steps=(3000, 1000), d_sae=(512, 128), steps=(1500, 500), batch_size=(512, 256))
 """Of flags that are not given: on MNIST, and on scikit-learn's few small digits."""

@@ -54,9 +54,12 @@ import optax
 from flax import nnx
 
 from nejax.errors import UserError
-from nejax.models.gpt2 import GPT2, GPT2Config
-from nejax.models.tokens import token_bytes
-from nejax.models.training import (
+from nejax.models.families.gpt2 import GPT2, GPT2Config
+from nejax.models.formats.tokens import token_bytes
+from nejax.models.formats.weights import save_weights
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.run.directory import RunDirectory
+from nejax.training.language_model import (
     TrainState,
     init_train_state,
     language_model_loss,
@@ -65,11 +68,8 @@ from nejax.models.training import (
     plain_loss,
     warmup_cosine,
 )
-from nejax.models.weights import save_weights
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.stores import RunDirectory
-from nejax.pipeline.training_run import Curve, plot_training, settings_of_flags, train
-from nejax.pipeline.training_text import batch_at, bits_per_byte, prepare_text
+from nejax.training.run import Curve, plot_training, settings_of_flags, train
+from nejax.training.text import batch_at, bits_per_byte, prepare_text
 
 
 def make_optimizer() -> optax.GradientTransformation:

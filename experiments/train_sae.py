@@ -71,16 +71,16 @@ from flax import nnx
 
 from nejax.errors import UserError
 from nejax.models.loading import load_model
-from nejax.models.sae import ARCHITECTURES, SAE, fold_scale, make_sae_loss
-from nejax.models.sae_evaluation import evaluate_sae
-from nejax.models.sae_files import save_sae
-from nejax.models.sites import SiteName, find_site, hook_name, needed_input_weights
-from nejax.models.training import Loss, init_train_state, make_train_step, warmup_linear_decay
-from nejax.pipeline.activations import InputStream, SiteReader, first_inputs
-from nejax.pipeline.documents import refuse_no_corpus
-from nejax.pipeline.stores import RunDirectory
-from nejax.pipeline.training_run import Curve, plot_training, settings_of_flags, train
-from nejax.pipeline.training_text import sequences_to_evaluate_on, shards_to_train_on
+from nejax.models.sae.architectures import ARCHITECTURES, SAE, fold_scale, make_sae_loss
+from nejax.models.sae.evaluation import evaluate_sae
+from nejax.models.sae.files import save_sae
+from nejax.models.sae.hook_points import SiteName, find_site, hook_name, needed_input_weights
+from nejax.pipeline.corpus.documents import refuse_no_corpus
+from nejax.pipeline.run.directory import RunDirectory
+from nejax.training.language_model import Loss, init_train_state, make_train_step, warmup_linear_decay
+from nejax.training.run import Curve, plot_training, settings_of_flags, train
+from nejax.training.site_inputs import InputStream, SiteReader, first_inputs
+from nejax.training.text import sequences_to_evaluate_on, shards_to_train_on
 
 
 def refuse_nonsense() -> None:

@@ -10,17 +10,17 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 if TYPE_CHECKING:
     from nejax.atlas.atlas import open_atlas
     from nejax.models.loading import load_model
-    from nejax.models.sae_evaluation import evaluate_sae
-    from nejax.models.sae_files import load_sae
+    from nejax.models.sae.evaluation import evaluate_sae
+    from nejax.models.sae.files import load_sae
     from nejax.neuron.assignment import assign
-    from nejax.neuron.average_linkage import average_linkage, cut
-    from nejax.neuron.connected_components import connected_components
+    from nejax.neuron.clustering.average_linkage import average_linkage, cut
+    from nejax.neuron.clustering.connected_components import connected_components
+    from nejax.neuron.clustering.kernel_kmeans import kmeans_from_distances
+    from nejax.neuron.clustering.kmeans import kmeans
+    from nejax.neuron.clustering.quality import adjusted_rand_index, silhouette
+    from nejax.neuron.clustering.spectral import spectral
     from nejax.neuron.embeddings import embedding_distances, neuron_embeddings
-    from nejax.neuron.kernel_kmeans import kmeans_from_distances
-    from nejax.neuron.kmeans import kmeans
     from nejax.neuron.polysemanticity import neuron_embedding_loss, polysemanticity, sum_unit_embeddings
-    from nejax.neuron.quality import adjusted_rand_index, silhouette
-    from nejax.neuron.spectral import spectral
 
 __all__ = [
     "adjusted_rand_index",
@@ -44,23 +44,23 @@ __all__ = [
 ]
 
 _MODULES = {
-    "adjusted_rand_index": "neuron.quality",
+    "adjusted_rand_index": "neuron.clustering.quality",
     "assign": "neuron.assignment",
-    "average_linkage": "neuron.average_linkage",
-    "connected_components": "neuron.connected_components",
-    "cut": "neuron.average_linkage",
+    "average_linkage": "neuron.clustering.average_linkage",
+    "connected_components": "neuron.clustering.connected_components",
+    "cut": "neuron.clustering.average_linkage",
     "embedding_distances": "neuron.embeddings",
-    "evaluate_sae": "models.sae_evaluation",
-    "kmeans": "neuron.kmeans",
-    "kmeans_from_distances": "neuron.kernel_kmeans",
+    "evaluate_sae": "models.sae.evaluation",
+    "kmeans": "neuron.clustering.kmeans",
+    "kmeans_from_distances": "neuron.clustering.kernel_kmeans",
     "load_model": "models.loading",
-    "load_sae": "models.sae_files",
+    "load_sae": "models.sae.files",
     "neuron_embedding_loss": "neuron.polysemanticity",
     "neuron_embeddings": "neuron.embeddings",
     "open_atlas": "atlas.atlas",
     "polysemanticity": "neuron.polysemanticity",
-    "silhouette": "neuron.quality",
-    "spectral": "neuron.spectral",
+    "silhouette": "neuron.clustering.quality",
+    "spectral": "neuron.clustering.spectral",
     "sum_unit_embeddings": "neuron.polysemanticity",
 }
 

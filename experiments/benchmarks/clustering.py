@@ -18,8 +18,8 @@ from benchmarks.planted import D, K, Neurons, everything, spread
 from benchmarks.subject_flags import FLAGS
 from benchmarks.timing import Contender, Figures, product_contender, product_flops, race
 from nejax.errors import UserError
-from nejax.neuron.spectral import affinity
-from nejax.pipeline.devices import AXIS, mesh_of_all, n_cores
+from nejax.neuron.clustering.spectral import affinity
+from nejax.pipeline.run.devices import AXIS, mesh_of_all, n_cores
 
 HEIGHT, RESTARTS = 0.5, 10
 N_PEER, N_SLOW_PEER = 256, 16

@@ -16,9 +16,9 @@ from benchmarks.subject_flags import FLAGS
 from benchmarks.timing import product_flops
 from benchmarks.workers import Round, Task, Worker
 from nejax.errors import UserError
+from nejax.models.formats.weights import leaves_of, save_weights
 from nejax.models.loading import load_model
-from nejax.models.weights import leaves_of, save_weights
-from nejax.pipeline.devices import n_cores
+from nejax.pipeline.run.devices import n_cores
 
 N_SEQUENCES = 32
 NEJAX, PRODUCT = "nejax", "the machine's matrix product"

@@ -12,12 +12,12 @@ from jax.sharding import PartitionSpec
 
 from benchmarks.timing import product_contender
 from benchmarks.workers import Ready, Task
-from nejax.models.gpt2 import GPT2, GPT2Config
-from nejax.models.two_sided import TwoSided
-from nejax.models.weights import load_weights
-from nejax.pipeline.collect import collect
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.devices import AXIS, mesh_of_all, place, use_all_cores
+from nejax.models.families.gpt2 import GPT2, GPT2Config
+from nejax.models.families.two_sided import TwoSided
+from nejax.models.formats.weights import load_weights
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.passes.collect import collect
+from nejax.pipeline.run.devices import AXIS, mesh_of_all, place, use_all_cores
 
 N_PRODUCTS = 8
 """Matrix products in a round."""

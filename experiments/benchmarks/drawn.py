@@ -6,10 +6,10 @@ embeddings fall into clusters.
 
 import numpy as np
 
-from nejax.pipeline.choose import Chosen
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.histogram import N_BINS
-from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.passes.gather import WINDOW_AFTER, WINDOW_BEFORE
+from nejax.pipeline.passes.histogram import N_BINS
+from nejax.pipeline.passes.select import Chosen
 
 N_KINDS, N_PLACES = 1024, 16
 """Kinds of token that neurons answer to, and places in the corpus of each kind, at most."""

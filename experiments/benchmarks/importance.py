@@ -15,9 +15,9 @@ import numpy as np
 from benchmarks.importance_passes import whole_passes
 from benchmarks.subject_flags import FLAGS
 from nejax.errors import UserError
-from nejax.pipeline.ablation import Cost, Peaks, activations_without
-from nejax.pipeline.importance import most_central, padding_token
-from nejax.pipeline.stages import Run, Settings, products_of
+from nejax.pipeline.passes.ablation import Cost, Peaks, activations_without
+from nejax.pipeline.stages.importance import most_central, padding_token
+from nejax.pipeline.stages.run import Run, Settings, products_of
 
 TOLERANCE = 1e-5
 """By how much what is found may differ, as a part of the activation at the peak, or of 1 where that is less."""

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import nejax
 from benchmarks.timing import Figures
-from nejax.pipeline.devices import AXIS, mesh_of_all
+from nejax.pipeline.run.devices import AXIS, mesh_of_all
 
 D, K, N_INPUTS, CHUNK = 768, 8, 8192, 1024
 

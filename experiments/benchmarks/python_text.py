@@ -5,8 +5,8 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
-from nejax.pipeline.documents import Document
-from nejax.pipeline.python_docs import read_python_docs
+from nejax.pipeline.corpus.documents import Document
+from nejax.pipeline.corpus.python_docs import read_python_docs
 
 
 def python_installation(n_characters: int) -> list[Document]:

@@ -12,8 +12,8 @@ from flax import nnx
 
 from benchmarks.subject_flags import FLAGS
 from nejax.errors import UserError
-from nejax.models.sae import ARCHITECTURES, make_sae_loss
-from nejax.models.training import TrainState, init_train_state, make_train_step
+from nejax.models.sae.architectures import ARCHITECTURES, make_sae_loss
+from nejax.training.language_model import TrainState, init_train_state, make_train_step
 
 WITHOUT, WITH = "without", "with the neuron-embedding loss"
 

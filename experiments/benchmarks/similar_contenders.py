@@ -48,7 +48,7 @@ class Task(NamedTuple):
 
 def nejax_search(task: Task, recall: float) -> Callable[[], np.ndarray]:
     """The features most like each query, every feature a neuron of its own."""
-    from nejax.pipeline.similar import similar_features
+    from nejax.pipeline.stages.similar import similar_features
 
     inputs, queries = task.inputs(), task.queries()
     options: dict[str, Any] = {"k": task.k, "threshold": -1.0, "recall": recall}
@@ -61,8 +61,8 @@ def products(task: Task) -> Callable[[], np.ndarray]:
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec
 
-    from nejax.pipeline.devices import AXIS, mesh_of_all, place, up_to_devices
-    from nejax.pipeline.similar import N_COLUMNS, N_ROWS
+    from nejax.pipeline.run.devices import AXIS, mesh_of_all, place, up_to_devices
+    from nejax.pipeline.stages.similar import N_COLUMNS, N_ROWS
 
     inputs, queries = task.inputs(), task.queries()
     over, mesh = PartitionSpec(AXIS), mesh_of_all()
@@ -108,7 +108,7 @@ CONTENDERS: dict[str, Callable[[Task], Callable[[], np.ndarray]]] = {
 
 def _serve(by: str, task: Task, found: Path) -> None:
     """A round for every line read; seconds are written, and what was found to a file."""
-    from nejax.pipeline.devices import use_all_cores
+    from nejax.pipeline.run.devices import use_all_cores
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer

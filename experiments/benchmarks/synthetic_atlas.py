@@ -16,15 +16,15 @@ import numpy as np
 from benchmarks import drawn
 from benchmarks.python_text import python_installation
 from benchmarks.sizes import GPT2_SMALL, Sizes
-from nejax.models.tokens import train_tokenizer
-from nejax.neuron.moments import Moments
-from nejax.pipeline.choose import Chosen
-from nejax.pipeline.constants import N_REFERENCE
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.documents import Document
-from nejax.pipeline.histogram import MOST_TOKENS
-from nejax.pipeline.stages import Run, Settings
-from nejax.pipeline.stores import RunDirectory, Store
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.neuron.streaming.moments import Moments
+from nejax.pipeline.corpus.documents import Document
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.passes.histogram import MOST_TOKENS
+from nejax.pipeline.passes.select import Chosen
+from nejax.pipeline.run.constants import N_REFERENCE
+from nejax.pipeline.run.directory import RunDirectory, Store
+from nejax.pipeline.stages.run import Run, Settings
 
 
 class SyntheticRun(Run):

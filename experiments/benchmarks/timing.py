@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from nejax.pipeline.devices import n_cores
+from nejax.pipeline.run.devices import n_cores
 
 WIDTH = 2048
 """Of the square matrices whose product shows what a CPU can do."""

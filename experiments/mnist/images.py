@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from mnist.idx import read_idx_folder
 from nejax.errors import UserError
-from nejax.pipeline.hub_datasets import hub_errors
+from nejax.pipeline.corpus.hub_datasets import hub_errors
 
 Split = tuple[np.ndarray, np.ndarray]
 """Images `[n, height, width]`, of any scale, and their labels `[n]`."""

@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from nejax.models.sae import SAE
-from nejax.models.sae_evaluation import SAEReport, evaluate_sae
+from nejax.models.sae.architectures import SAE
+from nejax.models.sae.evaluation import SAEReport, evaluate_sae
 
 
 class Trained(NamedTuple):

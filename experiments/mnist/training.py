@@ -12,11 +12,11 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from mnist.images import Images
+from mnist.mlp import MLP, cross_entropy
 from mnist.side_by_side import OnSteps
 from nejax.errors import UserError
-from nejax.models.mlp import MLP, cross_entropy
-from nejax.models.sae import ARCHITECTURES, SAE, fold_scale, make_sae_loss
-from nejax.models.training import Loss, TrainState, init_train_state, train_step
+from nejax.models.sae.architectures import ARCHITECTURES, SAE, fold_scale, make_sae_loss
+from nejax.training.language_model import Loss, TrainState, init_train_state, train_step
 
 STEPS_A_CALL = 50
 """Between two looks at the progress."""
@@ -26,14 +26,15 @@ class Recipe(NamedTuple):
     """How an SAE is trained, but for its seed."""
 
     architecture: str
-    """One of `nejax.models.sae.ARCHITECTURES`."""
+    """One of `nejax.models.sae.architectures.ARCHITECTURES`."""
     d_sae: int
     """Latents."""
     arguments: tuple[tuple[str, Any], ...]
     """Of the architecture, by name: `k`, say."""
     weights: tuple[tuple[str, float], ...]
-    """Of the losses beside the reconstruction, by name (see `nejax.models.sae.SAE.losses`), for inputs whose variance
-    is 1 in the mean over dimensions: the reconstruction's loss is then the share of the variance that is lost."""
+    """Of the losses beside the reconstruction, by name (see `nejax.models.sae.architectures.SAE.losses`), for inputs
+    whose variance is 1 in the mean over dimensions: the reconstruction's loss is then the share of the variance that is
+    lost."""
     learning_rate: float
     """The highest: it rises over the first twentieth of the steps and falls along a cosine."""
     n_steps: int

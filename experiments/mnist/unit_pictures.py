@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mnist.images import Images
+from mnist.mlp import MLP
 from mnist.training import hidden_layer
-from nejax.models.mlp import MLP
-from nejax.models.sae import SAE
-from nejax.neuron.average_linkage import average_linkage, cut
+from nejax.models.sae.architectures import SAE
+from nejax.neuron.clustering.average_linkage import average_linkage, cut
 from nejax.neuron.embeddings import embedding_distances
 from nejax.neuron.polysemanticity import polysemanticity
 

@@ -18,8 +18,8 @@ from nejax.atlas.search import SearchResult, find, peak_matches
 from nejax.atlas.texts import text_at
 from nejax.atlas.units import POSITIVE, Units
 from nejax.errors import UserError
-from nejax.models.tokens import decode_pieces
-from nejax.neuron.average_linkage import Linkage
+from nejax.models.formats.tokens import decode_pieces
+from nejax.neuron.clustering.average_linkage import Linkage
 
 
 def open_atlas(directory: Path | str) -> "Atlas":
@@ -197,7 +197,7 @@ class Atlas:
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer, of transformers."""
-        from nejax.models.tokenizer_files import load_tokenizer  # takes a second: only for those who need it
+        from nejax.models.formats.tokenizer_files import load_tokenizer  # takes a second: only for those who need it
 
         try:
             return load_tokenizer(self.path / TOKENIZER)

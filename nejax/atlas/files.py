@@ -12,8 +12,8 @@ import numpy as np
 
 from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, TOKENIZER
 from nejax.errors import UserError, refuse_undecodable
-from nejax.models.tokens import saved_token_bytes
-from nejax.pipeline.folders import refusal_of_run
+from nejax.models.formats.tokens import saved_token_bytes
+from nejax.pipeline.run.folders import refusal_of_run
 
 
 def find_atlas(directory: Path | str) -> Path:
@@ -103,7 +103,7 @@ class AtlasFiles:
         return {column: np.array(value, dtype) for (column, dtype), value in zip(columns, values, strict=True)}
 
     def token_bytes(self) -> list[bytes]:
-        """The bytes of each token, see `nejax.models.tokens.token_bytes`.
+        """The bytes of each token, see `nejax.models.formats.tokens.token_bytes`.
 
         Raises:
             UserError: the tokenizer's file is damaged.

@@ -10,8 +10,8 @@ import numpy as np
 from nejax.atlas.entries import Bands, Example, Feature, Histogram, counted
 from nejax.atlas.plain import fields_of, plain
 from nejax.atlas.units import NEGATIVE, capitalized, neuron_name
-from nejax.neuron.average_linkage import Linkage, cut
-from nejax.pipeline.features import largest_first
+from nejax.neuron.clustering.average_linkage import Linkage, cut
+from nejax.pipeline.passes.split import largest_first
 
 _SHOWN_FEATURES = 8
 

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nejax.models.sae_evaluation import SAEReport
-from nejax.neuron.unit_measures import UnitMeasures
-from nejax.pipeline.scorecard import LEVELS, SpliceLosses
+from nejax.models.sae.evaluation import SAEReport
+from nejax.neuron.streaming.unit_measures import UnitMeasures
+from nejax.training.scorecard import LEVELS, SpliceLosses
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#9a9a9a"
 """Of Okabe and Ito's palette, which colour-blind people can tell apart."""

@@ -10,9 +10,9 @@ from nejax.atlas.atlas import Atlas
 from nejax.atlas.entries import Feature, beginning, counted, ending
 from nejax.atlas.neuron import Neuron
 from nejax.atlas.units import NEGATIVE
-from nejax.pipeline.constants import CONTEXT
-from nejax.pipeline.folders import DEMO
-from nejax.pipeline.left_out import left_out, told
+from nejax.pipeline.corpus.left_out import left_out, told
+from nejax.pipeline.run.constants import CONTEXT
+from nejax.pipeline.run.folders import DEMO
 
 MIN_EXAMPLES, MIN_IN_FEATURE = 20, 3
 """Only neurons with so many examples are ranked, and the most polysemantic must have two features of so many."""

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from nejax.neuron.moments import shape_of
-from nejax.pipeline.collect import Collection
-from nejax.pipeline.features import DISTANCES
-from nejax.pipeline.stores import Store
+from nejax.neuron.streaming.moments import shape_of
+from nejax.pipeline.passes.collect import Collection
+from nejax.pipeline.passes.split import DISTANCES
+from nejax.pipeline.run.directory import Store
 
 N_PEAK_TOKENS = 5
 """How many of its most frequent peak tokens a feature is listed with."""

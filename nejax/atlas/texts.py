@@ -12,7 +12,7 @@ def text_at(tokens: Sequence[int] | np.ndarray, position: int, table: Sequence[b
     Args:
         tokens: of the sequence.
         position: of the token.
-        table: from `nejax.models.tokens.token_bytes`.
+        table: from `nejax.models.formats.tokens.token_bytes`.
 
     Returns:
         The token's own text; where it begins or ends within a character, with the whole of that character. Bytes that
@@ -39,7 +39,7 @@ class Texts:
     """The different texts at some tokens of a corpus, see `text_at`, by number.
 
     Args:
-        table: from `nejax.models.tokens.token_bytes`.
+        table: from `nejax.models.formats.tokens.token_bytes`.
     """
 
     def __init__(self, table: Sequence[bytes]):

@@ -41,7 +41,7 @@ def index_piece(
     Args:
         tokens: [n_sequences, seq_len], BOS first.
         length: [n_sequences] how many tokens are real.
-        table: from `nejax.models.tokens.token_bytes`.
+        table: from `nejax.models.formats.tokens.token_bytes`.
         rows: [n_peaks] the sequence that each peak is in, counted from these sequences' first.
         positions: [n_peaks] where in it.
         first: number of the first sequence.

@@ -16,18 +16,18 @@ from nejax.atlas.schema import ARRAYS, DATABASE, FOLDER, FORMAT, INDEXES, SCHEMA
 from nejax.atlas.tables import Columns, layer_tables
 from nejax.atlas.texts import Texts
 from nejax.atlas.word_index import index_piece, rows_of_places
-from nejax.models.tokens import token_bytes
+from nejax.models.formats.tokens import token_bytes
 from nejax.neuron.importance import token_importance
-from nejax.pipeline.census import census_stage
-from nejax.pipeline.census_tiles import EDGES
-from nejax.pipeline.finish import finish
-from nejax.pipeline.importance import importance
-from nejax.pipeline.processes import is_first
-from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
-from nejax.pipeline.sequences import STAGE, SequenceShards, rows_by_piece
-from nejax.pipeline.similar import similar
-from nejax.pipeline.stages import Run
-from nejax.pipeline.stores import Store, stop_on_full_disk
+from nejax.pipeline.corpus.sequences import STAGE, SequenceShards, rows_by_piece
+from nejax.pipeline.passes.census_tiles import EDGES
+from nejax.pipeline.passes.gather import WINDOW_AFTER, WINDOW_BEFORE
+from nejax.pipeline.run.directory import Store, stop_on_full_disk
+from nejax.pipeline.run.processes import is_first
+from nejax.pipeline.stages.census import census_stage
+from nejax.pipeline.stages.importance import importance
+from nejax.pipeline.stages.order import finish
+from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.similar import similar
 
 
 def write_atlas(run: Run) -> Path:

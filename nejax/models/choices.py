@@ -6,4 +6,4 @@ EmbedBy = Literal["gate", "gate_and_up"]
 """Whose input weights embed the examples of a gated neuron."""
 
 Architecture = Literal["standard", "topk", "jumprelu", "gated"]
-"""Of a sparse autoencoder: the keys of `nejax.models.sae.ARCHITECTURES`."""
+"""Of a sparse autoencoder: the keys of `nejax.models.sae.architectures.ARCHITECTURES`."""

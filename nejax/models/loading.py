@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from transformers import PreTrainedTokenizerFast
 
 from nejax.errors import UserError, refuse_undecodable
-from nejax.models.files import fingerprint_of
-from nejax.models.gguf_files import open_gguf, smollm2_file
-from nejax.models.gguf_tokenizer import load_gguf_tokenizer
-from nejax.models.hub import download
-from nejax.models.tokenizer_files import TOKENIZER_FILES, load_tokenizer
-from nejax.models.tokens import token_bytes
-from nejax.models.weights import load_weights, open_directory, weight_files
+from nejax.models.formats.files import fingerprint_of
+from nejax.models.formats.gguf_files import open_gguf, smollm2_file
+from nejax.models.formats.gguf_tokenizer import load_gguf_tokenizer
+from nejax.models.formats.hub import download
+from nejax.models.formats.tokenizer_files import TOKENIZER_FILES, load_tokenizer
+from nejax.models.formats.tokens import token_bytes
+from nejax.models.formats.weights import load_weights, open_directory, weight_files
 
 BUNDLED, SMOLLM2 = "gpt2-tiny", "smollm2"
 HUB_NAMES = {
@@ -39,7 +39,7 @@ class LoadedModel(NamedTuple):
     """A model and what belongs to it."""
 
     model: Any
-    """A `nejax.models.transformer.Transformer`, or another model of the kind that `nejax.models.reading` describes."""
+    """A `Transformer` of a family, or another model of the kind that `nejax.models.reading` describes."""
     tokenizer: PreTrainedTokenizerFast
     """Its tokenizer; every id is below the model's `vocab_size`."""
     name: str
@@ -64,7 +64,7 @@ def load_model(
             there without network.
         dtype: of the weights and of the operands of matrix products: float32, bfloat16 or float16.
         input_weights: `"native"`: as they are. `"folded"`: with the norm before the MLP folded in, see
-            `nejax.models.gpt2.GPT2.folded`.
+            `nejax.models.families.gpt2.GPT2.folded`.
         revision: branch, tag or commit on the Hub; the main branch if it is None.
 
     Raises:

@@ -2,7 +2,7 @@
 
 A model is anything with `input_weights()` of shape `[n_layers, d_model, d_mlp]`, `input_bias()` of shape
 `[n_layers, d_mlp]`, and a call that takes tokens, a reader and an editor. Its `sides` is 2 if every neuron of it stands
-there twice (see `nejax.models.two_sided`), else 1. For token importance it also has
+there twice (see `nejax.models.families.two_sided`), else 1. For token importance it also has
 `read_branches`, which takes tokens, `Branches`, a reader and an editor, and `embed`, from tokens and their positions to
 the residual stream before the first layer, and `first_layers(n)`, the same model without its layers from `n` on.
 

@@ -6,8 +6,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from nejax.neuron.array_function import array_function
+from nejax.neuron.clustering.pairs import masked_distances
 from nejax.neuron.embeddings import unit_embeddings, unit_rows
-from nejax.neuron.pairs import masked_distances
 
 
 @array_function

@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from nejax.neuron.array_function import array_function
-from nejax.neuron.pairs import masked_distances
+from nejax.neuron.clustering.pairs import masked_distances
 
 _SQUARINGS = 16
 """The matrix is raised to the power 2^16: of two variances that differ by a thousandth, the smaller one vanishes."""

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from nejax.neuron._kernels.one_kernel import each_row, least, small_call, total
 from nejax.neuron.array_function import array_function
-from nejax.neuron.one_kernel import each_row, least, small_call, total
 from nejax.neuron.precision import at_least_float32
 
 ROUNDINGS = 16

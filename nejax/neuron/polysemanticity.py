@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from nejax.neuron._kernels.one_kernel import each_row, least, padded_to_lanes, small_call, total
 from nejax.neuron.array_function import array_function
-from nejax.neuron.labels import relabel
-from nejax.neuron.one_kernel import each_row, least, padded_to_lanes, small_call, total
+from nejax.neuron.clustering.labels import relabel
 from nejax.neuron.precision import at_least_float32
 
 

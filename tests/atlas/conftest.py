@@ -9,7 +9,7 @@ from small_run import make_corpus, make_model
 
 from nejax.atlas.atlas import Atlas, open_atlas
 from nejax.atlas.write import write_atlas
-from nejax.pipeline.stages import Run, Settings
+from nejax.pipeline.stages.run import Run, Settings
 
 
 @pytest.fixture(scope="session")

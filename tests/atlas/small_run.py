@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from nejax.models.gpt2 import GPT2, GPT2Config
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_weights
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.stages import Run
+from nejax.models.families.gpt2 import GPT2, GPT2Config
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import save_weights
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.stages.run import Run
 
 N_LAYERS, D_MLP = 3, 64
 DEAD_LAYER, DEAD_NEURON = 1, (0, 5)

@@ -17,11 +17,11 @@ import nejax
 from nejax.atlas.atlas import Atlas, open_atlas
 from nejax.atlas.neuron import Neuron
 from nejax.errors import UserError
-from nejax.models.gpt2 import GPT2
-from nejax.pipeline import stages
-from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
-from nejax.pipeline.similar import similar
-from nejax.pipeline.stages import Run, Settings
+from nejax.models.families.gpt2 import GPT2
+from nejax.pipeline.passes.gather import WINDOW_AFTER, WINDOW_BEFORE
+from nejax.pipeline.stages import run as stages
+from nejax.pipeline.stages.run import Run, Settings
+from nejax.pipeline.stages.similar import similar
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import nejax
 from nejax.atlas.atlas import Atlas
 from nejax.errors import UserError
 from nejax.neuron.importance import token_importance
-from nejax.pipeline.census import census_stage
-from nejax.pipeline.importance import importance
-from nejax.pipeline.stages import Run
+from nejax.pipeline.stages.census import census_stage
+from nejax.pipeline.stages.importance import importance
+from nejax.pipeline.stages.run import Run
 
 WINDOW = 6
 

@@ -10,10 +10,10 @@ from small_run import make_corpus
 from nejax.atlas.atlas import Atlas, open_atlas
 from nejax.atlas.summary import summarize
 from nejax.atlas.write import write_atlas
-from nejax.models.llama import Llama, LlamaConfig
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_weights
-from nejax.pipeline.stages import Run, Settings
+from nejax.models.families.llama import Llama, LlamaConfig
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import save_weights
+from nejax.pipeline.stages.run import Run, Settings
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, all_sequences
 
 from nejax.atlas.atlas import Atlas
 from nejax.atlas.neuron import Neuron
-from nejax.models.gpt2 import GPT2
-from nejax.pipeline.collect import peakable
-from nejax.pipeline.histogram import N_BINS, sample_sequences
-from nejax.pipeline.stages import Run
+from nejax.models.families.gpt2 import GPT2
+from nejax.pipeline.passes.collect import peakable
+from nejax.pipeline.passes.histogram import N_BINS, sample_sequences
+from nejax.pipeline.stages.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from scipy.cluster.hierarchy import leaves_list
 
 from nejax.atlas.atlas import Atlas
 from nejax.atlas.neuron_plot import COLOURS, OTHER, _leaf_order, _named, plot_neuron
-from nejax.neuron.average_linkage import to_scipy
+from nejax.neuron.clustering.average_linkage import to_scipy
 
 
 def some_neurons(atlas: Atlas):

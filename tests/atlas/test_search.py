@@ -19,7 +19,7 @@ from nejax.atlas.search import LONGEST_QUERY, PeakMatch, find, peak_matches
 from nejax.atlas.terms import hidden, words
 from nejax.atlas.word_index import index_piece, rows_of_places
 from nejax.errors import UserError
-from nejax.pipeline.stages import Run
+from nejax.pipeline.stages.run import Run
 
 EVERYTHING = 10**9
 

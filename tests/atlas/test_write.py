@@ -18,11 +18,11 @@ from nejax.atlas import write
 from nejax.atlas.atlas import Atlas, open_atlas
 from nejax.atlas.schema import SCHEMA
 from nejax.errors import UserError
-from nejax.models.tokens import token_bytes
+from nejax.models.formats.tokens import token_bytes
 from nejax.neuron.polysemanticity import Polysemanticity
-from nejax.pipeline import stages
-from nejax.pipeline.stages import Run, Settings
-from nejax.pipeline.stores import Store
+from nejax.pipeline.run.directory import Store
+from nejax.pipeline.stages import run as stages
+from nejax.pipeline.stages.run import Run, Settings
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from test_benchmark import benchmark
 
 from benchmarks import collection, collection_figures
 from benchmarks.workers import Task
-from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.families.gpt2 import GPT2, GPT2Config
 
 SMALL = Task(4, 16, 8, 2, 2, 64, 96, 50, "float32", 1)
 

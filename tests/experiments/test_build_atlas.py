@@ -17,11 +17,11 @@ from refusals import refusals
 from safetensors.numpy import load_file, save_file
 
 import nejax
-from nejax.models.gpt2 import GPT2, GPT2Config
-from nejax.models.sae import JumpReLUSAE
-from nejax.models.sae_files import save_sae
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_weights
+from nejax.models.families.gpt2 import GPT2, GPT2Config
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import save_weights
+from nejax.models.sae.architectures import JumpReLUSAE
+from nejax.models.sae.files import save_sae
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
@@ -164,7 +164,7 @@ def test_killed_and_started_again_it_gives_the_same_atlas(finished, model: Path,
     cwd, _ = finished
     killer = tmp_path / "sitecustomize.py"
     killer.write_text(
-        "import os\nfrom nejax.pipeline.stores import RunDirectory\nreal = RunDirectory.mark\n"
+        "import os\nfrom nejax.pipeline.run.directory import RunDirectory\nreal = RunDirectory.mark\n"
         "def mark(self, name, facts):\n    real(self, name, facts)\n"
         "    if name == os.environ['NAMED']: os._exit(137)\nRunDirectory.mark = mark\n"
     )

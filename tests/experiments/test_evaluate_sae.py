@@ -12,8 +12,8 @@ from flax import nnx
 from refusals import refusals
 from tiny_run import tiny_run
 
-from nejax.models.sae import SAE
-from nejax.models.sae_files import save_sae
+from nejax.models.sae.architectures import SAE
+from nejax.models.sae.files import save_sae
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow

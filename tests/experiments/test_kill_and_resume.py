@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from atlas_differences import differences
 from tiny_run import tiny_run
+
+from atlas.differences import differences
 
 ROOT = Path(__file__).parents[2]
 

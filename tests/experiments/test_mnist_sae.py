@@ -17,13 +17,13 @@ from idx_files import write_idx_folder
 from tqdm import tqdm
 
 from mnist.images import load_images
+from mnist.mlp import MLP
 from mnist.results import COLUMNS, PUBLISHED, summary, table
 from mnist.side_by_side import on_all_devices
 from mnist.training import Recipe, train_sae
 from mnist.unit_pictures import draw_units, hidden_units, one_for_each_class
 from nejax.errors import UserError
-from nejax.models.mlp import MLP
-from nejax.models.sae_evaluation import evaluate_sae
+from nejax.models.sae.evaluation import evaluate_sae
 from nejax.neuron.embeddings import embedding_distances
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "mnist_sae.py"

@@ -10,7 +10,7 @@ from benchmarks.python_text import python_installation
 from benchmarks.synthetic_atlas import Sizes, SyntheticRun
 from nejax.atlas.atlas import Atlas, open_atlas
 from nejax.atlas.write import write_atlas
-from nejax.pipeline.documents import Document
+from nejax.pipeline.corpus.documents import Document
 
 pytestmark = pytest.mark.slow
 

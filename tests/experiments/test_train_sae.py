@@ -13,8 +13,8 @@ import pytest
 from refusals import refusals
 from tiny_run import tiny_run
 
-from nejax.models.sae_files import load_sae
-from nejax.models.sites import Site
+from nejax.models.sae.files import load_sae
+from nejax.models.sae.hook_points import Site
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow

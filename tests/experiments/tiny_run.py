@@ -4,9 +4,9 @@ from pathlib import Path
 
 from flax import nnx
 
-from nejax.models.gpt2 import GPT2, GPT2Config
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_weights
+from nejax.models.families.gpt2 import GPT2, GPT2Config
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import save_weights
 
 
 def tiny_run(folder: Path) -> list[str]:

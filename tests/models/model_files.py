@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from nejax.models.tokens import train_tokenizer
+from nejax.models.formats.tokens import train_tokenizer
 
 VOCAB, POSITIONS, WIDTH, LAYERS, HEADS, INNER = 270, 16, 8, 2, 2, 20
 

@@ -9,7 +9,7 @@ import pytest
 from branch_cases import LONGEST, SEQ, VOCAB, Case, assert_same_views, both_ways, random_case
 from flax import nnx
 
-from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.families.gpt2 import GPT2, GPT2Config
 from nejax.models.reading import Branches
 
 

@@ -12,11 +12,11 @@ from published_configs import PUBLISHED
 from safetensors.numpy import save_file
 
 from nejax.errors import UserError
-from nejax.models.config_files import parse_config, read_settings
-from nejax.models.config_keys import HARMLESS, neutral_keys, read_keys
-from nejax.models.families import FAMILIES
-from nejax.models.rotary import RotaryScaling
-from nejax.models.weights import load_weights, open_directory
+from nejax.models.families.config_keys import HARMLESS, neutral_keys, read_keys
+from nejax.models.families.every import FAMILIES
+from nejax.models.families.rotary import RotaryScaling
+from nejax.models.formats.config_files import parse_config, read_settings
+from nejax.models.formats.weights import load_weights, open_directory
 
 FAMILY = {family.model_type: family for family in FAMILIES}
 GPT2 = {"vocab_size": 20, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_inner": 12}

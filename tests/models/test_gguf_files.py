@@ -12,10 +12,10 @@ from tiny_gguf import as_stored, hugging_face_tensors, write_gguf
 from torch_llama import assert_same_tensors, model_of_transformers
 
 from nejax.errors import UserError
-from nejax.models.families import FAMILIES
-from nejax.models.gguf_files import open_gguf, smollm2_file
-from nejax.models.gguf_header import read_gguf_header
-from nejax.models.gguf_keys import HARMLESS, NEUTRAL, gguf_read_keys, refused_fields, warn_of_unknown_fields
+from nejax.models.families.every import FAMILIES
+from nejax.models.formats.gguf_files import open_gguf, smollm2_file
+from nejax.models.formats.gguf_header import read_gguf_header
+from nejax.models.formats.gguf_keys import HARMLESS, NEUTRAL, gguf_read_keys, refused_fields, warn_of_unknown_fields
 
 gguf = pytest.importorskip("gguf")
 

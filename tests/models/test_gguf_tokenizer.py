@@ -16,10 +16,10 @@ from tokenizers import Tokenizer, models, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from nejax.errors import UserError
-from nejax.models.gguf_files import smollm2_file
-from nejax.models.gguf_header import read_gguf_header
-from nejax.models.gguf_tokenizer import load_gguf_tokenizer
-from nejax.models.tokens import saved_token_bytes, token_bytes, train_tokenizer
+from nejax.models.formats.gguf_files import smollm2_file
+from nejax.models.formats.gguf_header import read_gguf_header
+from nejax.models.formats.gguf_tokenizer import load_gguf_tokenizer
+from nejax.models.formats.tokens import saved_token_bytes, token_bytes, train_tokenizer
 
 pytest.importorskip("gguf")
 

@@ -11,9 +11,9 @@ from flax import nnx
 from make_golden import CONFIGS, GOLDEN, random_torch_model, torch_values
 from model_files import INNER, LAYERS, POSITIONS, VOCAB, WIDTH, random_tensors, write_model
 
-from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.families.gpt2 import GPT2, GPT2Config
+from nejax.models.formats.weights import load_weights, save_weights
 from nejax.models.reading import LayerView, edit_nothing
-from nejax.models.weights import load_weights, save_weights
 from nejax.neuron.embeddings import neuron_embeddings
 
 VALUES = LayerView._fields[1:]

@@ -8,12 +8,12 @@ from branch_cases import LONGEST, VOCAB, assert_same_views, both_ways, random_ca
 from flax import nnx
 
 from nejax.errors import UserError
-from nejax.models.gpt2 import GPT2, GPT2Config
-from nejax.models.latents import LatentsModel, load_latents
+from nejax.models.families.gpt2 import GPT2, GPT2Config
 from nejax.models.loading import LoadedModel
-from nejax.models.sae import ARCHITECTURES, SAE
-from nejax.models.sae_files import save_sae
-from nejax.models.sites import Site, SiteName, hook_name
+from nejax.models.sae.architectures import ARCHITECTURES, SAE
+from nejax.models.sae.files import save_sae
+from nejax.models.sae.hook_points import Site, SiteName, hook_name
+from nejax.models.sae.latents import LatentsModel, load_latents
 
 D, N, LAYERS = 16, 40, 3
 

@@ -15,13 +15,13 @@ from flax import nnx
 from torch_llama import random_torch_llama, torch_llama_values
 
 from nejax.errors import UserError
-from nejax.models import config_files, weights
-from nejax.models.config_files import parse_config, read_settings
-from nejax.models.families import FAMILIES
-from nejax.models.llama import FAMILY, Llama, LlamaConfig
+from nejax.models.families.every import FAMILIES
+from nejax.models.families.llama import FAMILY, Llama, LlamaConfig
+from nejax.models.families.rotary import RotaryScaling, rotary_frequencies, rotate
+from nejax.models.formats import config_files, weights
+from nejax.models.formats.config_files import parse_config, read_settings
+from nejax.models.formats.weights import load_weights, save_weights
 from nejax.models.reading import LayerView, edit_nothing
-from nejax.models.rotary import RotaryScaling, rotary_frequencies, rotate
-from nejax.models.weights import load_weights, save_weights
 
 VALUES = LayerView._fields[1:]
 SMALL = LlamaConfig(VOCAB, LONGEST, 16, 3, 4, 2, 6, 24, tied_head=True)

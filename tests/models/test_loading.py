@@ -21,8 +21,8 @@ from model_files import VOCAB, random_tensors, write_model, write_shards
 
 from nejax.errors import UserError
 from nejax.models import loading
+from nejax.models.formats.tokens import train_tokenizer
 from nejax.models.loading import load_model
-from nejax.models.tokens import train_tokenizer
 
 
 @pytest.fixture

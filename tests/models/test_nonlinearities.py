@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nejax.models.activations import ACTIVATIONS
+from nejax.models.families.activations import ACTIVATIONS
 
 HAVE_WEIGHTS = {"prelu", "xielu"}
 

@@ -9,9 +9,18 @@ import optax
 import pytest
 from flax import nnx
 
-from nejax.models.sae import ARCHITECTURES, SAE, JumpReLUSAE, TopKSAE, fold_scale, jump_relu, make_sae_loss, step
-from nejax.models.training import TrainState, init_train_state, train_step
+from nejax.models.sae.architectures import (
+    ARCHITECTURES,
+    SAE,
+    JumpReLUSAE,
+    TopKSAE,
+    fold_scale,
+    jump_relu,
+    make_sae_loss,
+    step,
+)
 from nejax.neuron.polysemanticity import neuron_embedding_loss
+from nejax.training.language_model import TrainState, init_train_state, train_step
 
 D_IN, D_SAE, K = 12, 30, 4
 CASES = [(name, {"k": K} if name == "topk" else {}) for name in ARCHITECTURES]

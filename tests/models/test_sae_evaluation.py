@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nejax.models.sae import ARCHITECTURES, SAE, TopKSAE
-from nejax.models.sae_evaluation import evaluate_sae
+from nejax.models.sae.architectures import ARCHITECTURES, SAE, TopKSAE
+from nejax.models.sae.evaluation import evaluate_sae
 
 D, N = 16, 60
 

@@ -14,9 +14,9 @@ from sae_folders import D_IN, D_SAE, HOOK, K, inputs, random_tensors, write_sae,
 from safetensors.numpy import load_file
 
 from nejax.errors import UserError
-from nejax.models.sae import ARCHITECTURES, SAE, fold_scale
-from nejax.models.sae_files import LoadedSAE, load_sae, save_sae
-from nejax.models.sites import Site
+from nejax.models.sae.architectures import ARCHITECTURES, SAE, fold_scale
+from nejax.models.sae.files import LoadedSAE, load_sae, save_sae
+from nejax.models.sae.hook_points import Site
 
 
 def refusal(name: str | Path, **options) -> str:

@@ -10,12 +10,12 @@ import pytest
 from hub_stand_in import HubStandIn
 from sae_folders import random_tensors, write_sae, write_sparsify
 
-from nejax.models.sae_files import load_sae
+from nejax.models.sae.files import load_sae
 
 LOAD = """if True:
     import json, sys
     from nejax.errors import UserError
-    from nejax.models.sae_files import load_sae
+    from nejax.models.sae.files import load_sae
     for name in json.loads(sys.argv[1]):
         try:
             loaded = load_sae(name)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nejax.models.sae import ARCHITECTURES, SAE
-from nejax.models.sae_files import load_sae, save_sae
-from nejax.models.sae_keys import ONE_VALUE_ONLY, SAE_LENS_HARMLESS, why_not_read
-from nejax.models.sites import Site
+from nejax.models.sae.architectures import ARCHITECTURES, SAE
+from nejax.models.sae.files import load_sae, save_sae
+from nejax.models.sae.hook_points import Site
+from nejax.models.sae.keys import ONE_VALUE_ONLY, SAE_LENS_HARMLESS, why_not_read
 
 if TYPE_CHECKING:
     import sae_lens

@@ -6,7 +6,7 @@ import pytest
 
 from nejax.errors import UserError
 from nejax.models.reading import LayerView
-from nejax.models.sites import Site, SiteName, find_site, hook_name, needed_input_weights, parse_site
+from nejax.models.sae.hook_points import Site, SiteName, find_site, hook_name, needed_input_weights, parse_site
 
 
 def test_sites_are_values_of_a_layer():

@@ -10,7 +10,7 @@ import pytest
 from torch_llama import assert_same_tensors, model_of_transformers, torch_llama_values
 
 from nejax.errors import UserError
-from nejax.models.gguf_files import open_gguf, smollm2_file
+from nejax.models.formats.gguf_files import open_gguf, smollm2_file
 from nejax.models.loading import load_model
 
 pytestmark = pytest.mark.slow

@@ -9,12 +9,12 @@ import pytest
 from flax import nnx
 from model_files import LAYERS, VOCAB, WIDTH, write_model
 
-from nejax.models.gpt2 import GPT2
+from nejax.models.families.gpt2 import GPT2
+from nejax.models.formats.weights import load_weights
 from nejax.models.reading import edit_nothing
-from nejax.models.sae import SAE
-from nejax.models.sites import Site
-from nejax.models.splice import loss_recovered, reconstruction, replace_at
-from nejax.models.weights import load_weights
+from nejax.models.sae.architectures import SAE
+from nejax.models.sae.hook_points import Site
+from nejax.models.sae.splice import loss_recovered, reconstruction, replace_at
 
 TOKENS = jnp.asarray(np.random.default_rng(1).integers(0, VOCAB, (3, 9)))
 SITES = ["resid_pre", "resid_mid", "mlp_input", "mlp_output", "resid_post"]

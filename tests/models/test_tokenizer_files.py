@@ -14,8 +14,8 @@ from tokenizer_kinds import KINDS, TEXTS, byte_level, word_piece
 from tokenizers import Tokenizer
 
 from nejax.errors import UserError
-from nejax.models.tokenizer_files import load_tokenizer
-from nejax.models.tokens import decode_pieces, saved_token_bytes, token_bytes
+from nejax.models.formats.tokenizer_files import load_tokenizer
+from nejax.models.formats.tokens import decode_pieces, saved_token_bytes, token_bytes
 
 CLASSES = [
     "GPT2Tokenizer",
@@ -175,7 +175,7 @@ def test_a_model_of_sentencepiece_has_the_same_ids_in_a_gguf_file_and_in_a_direc
     pytest.importorskip("gguf")
     from tiny_gguf import write_gguf
 
-    from nejax.models.gguf_tokenizer import load_gguf_tokenizer
+    from nejax.models.formats.gguf_tokenizer import load_gguf_tokenizer
 
     text = [line for text in TEXTS for line in text.split("\n") if line.strip()]
     spm.SentencePieceTrainer.train(
@@ -218,8 +218,8 @@ def test_a_model_of_sentencepiece_has_the_same_ids_in_a_gguf_file_and_in_a_direc
 @pytest.mark.slow
 def test_smollm2_saved_as_a_gpt2_tokenizer_has_the_ids_of_its_gguf_file(tmp_path: Path):
     pytest.importorskip("gguf")
-    from nejax.models.gguf_files import smollm2_file
-    from nejax.models.gguf_tokenizer import load_gguf_tokenizer
+    from nejax.models.formats.gguf_files import smollm2_file
+    from nejax.models.formats.gguf_tokenizer import load_gguf_tokenizer
 
     try:
         of_gguf = load_gguf_tokenizer(smollm2_file())

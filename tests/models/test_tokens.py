@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from nejax.errors import UserError
-from nejax.models.tokens import END_OF_TEXT, decode_pieces, saved_token_bytes, token_bytes, train_tokenizer
+from nejax.models.formats.tokens import END_OF_TEXT, decode_pieces, saved_token_bytes, token_bytes, train_tokenizer
 
 TEXTS = ["the quick brown fox jumps over the lazy dog, again and again", "naïve café — déjà vu", "a 😀 b 😀 c 日本語"]
 

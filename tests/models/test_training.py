@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 from model_files import VOCAB, write_model
 
-from nejax.models.training import (
+from nejax.models.formats.weights import load_weights
+from nejax.training.language_model import (
     TrainState,
     init_train_state,
     language_model_loss,
@@ -19,7 +20,6 @@ from nejax.models.training import (
     plain_loss,
     warmup_cosine,
 )
-from nejax.models.weights import load_weights
 
 LENGTH = np.array([6, 4, 1])
 

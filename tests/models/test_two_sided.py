@@ -9,8 +9,8 @@ import pytest
 from branch_cases import assert_same_views, both_ways, random_case
 from test_llama import SMALL, TOKENS, a_model, run
 
-from nejax.models.llama import Llama
-from nejax.models.two_sided import TwoSided
+from nejax.models.families.llama import Llama
+from nejax.models.families.two_sided import TwoSided
 from nejax.neuron.embeddings import embedding_distances
 
 

@@ -16,10 +16,10 @@ from model_files import INNER, LAYERS, SETTINGS, VOCAB, WIDTH, random_tensors, w
 from safetensors.numpy import save_file
 
 from nejax.errors import UserError
-from nejax.models.config_files import parse_config, read_settings
-from nejax.models.gpt2 import FAMILY, GPT2, GPT2Config
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import load_weights, save_weights, weight_files
+from nejax.models.families.gpt2 import FAMILY, GPT2, GPT2Config
+from nejax.models.formats.config_files import parse_config, read_settings
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import load_weights, save_weights, weight_files
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_loading_gpt2_small_needs_little_more_than_its_size(tmp_path: Path):
     save_weights(model, tmp_path)
     script = """if True:
         import resource, sys, jax, numpy
-        from nejax.models.weights import load_weights
+        from nejax.models.formats.weights import load_weights
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         jax.device_put(numpy.zeros(3)).block_until_ready()
         before = peak()

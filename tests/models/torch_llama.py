@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nejax.models.model_files import ModelFiles
+from nejax.models.formats.model_files import ModelFiles
 
 SIZES = {
     "vocab_size": 60,

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from distance_cases import cosine_distances, padded
 
-from nejax.neuron.kernel_kmeans import kmeans_from_distances
-from nejax.neuron.kmeans import kmeans
+from nejax.neuron.clustering.kernel_kmeans import kmeans_from_distances
+from nejax.neuron.clustering.kmeans import kmeans
 
 N, D, MAX_CLUSTERS = 30, 6, 9
 """Every problem is padded to these sizes, so that few compilations serve all tests."""

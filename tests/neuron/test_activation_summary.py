@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nejax.neuron import activation_summary
-from nejax.neuron.activation_summary import ActivationSummary, summarize_activations
-from nejax.neuron.moments import Moments
-from nejax.neuron.one_kernel import layer_program
+from nejax.neuron._kernels.one_kernel import layer_program
+from nejax.neuron.streaming import activation_summary
+from nejax.neuron.streaming.activation_summary import ActivationSummary, summarize_activations
+from nejax.neuron.streaming.moments import Moments
 
 FORMS = {"as here": summarize_activations, "as on accelerators": activation_summary._all_at_once}
 SHAPES = [(1, 1, 5), (2, 3, 300), (1, 17, 256), (3, 8, 257), (4, 40, 24)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import nejax
 from nejax.errors import UserError
 from nejax.neuron.assignment import assign, least_similarity
-from nejax.neuron.average_linkage import average_linkage, cut
+from nejax.neuron.clustering.average_linkage import average_linkage, cut
 from nejax.neuron.clusters import cohesion, feature_directions
 from nejax.neuron.embeddings import embedding_distances
 

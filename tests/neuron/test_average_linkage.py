@@ -9,7 +9,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from nejax.errors import UserError
-from nejax.neuron.average_linkage import Linkage, average_linkage, cut, to_scipy
+from nejax.neuron.clustering.average_linkage import Linkage, average_linkage, cut, to_scipy
 
 map_linkage = jax.jit(lambda *batch: lax.map(lambda each: average_linkage(*each), batch))
 vmap_linkage = jax.jit(jax.vmap(average_linkage))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from distance_cases import same_partition
 
-from nejax.neuron.average_linkage import average_linkage, cut
+from nejax.neuron.clustering.average_linkage import average_linkage, cut
+from nejax.neuron.clustering.connected_components import connected_components
 from nejax.neuron.clusters import central_examples, cohesion, feature_directions, feature_similarity
-from nejax.neuron.connected_components import connected_components
 from nejax.neuron.embeddings import embedding_distances, neuron_embeddings
 from nejax.neuron.polysemanticity import polysemanticity
 

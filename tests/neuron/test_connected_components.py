@@ -6,7 +6,7 @@ from scipy.cluster import hierarchy
 from scipy.sparse import csgraph
 from scipy.spatial.distance import squareform
 
-from nejax.neuron.connected_components import connected_components
+from nejax.neuron.clustering.connected_components import connected_components
 
 at_all_heights = jax.jit(jax.vmap(connected_components, (None, 0, None)))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from kmeans_cases import best_inertia_after_a_move, blobs, centroids_of, inertia, units
 
-from nejax.neuron.descent import best_move, clusters_of, inertia_of, reassign, until_unchanged
+from nejax.neuron.clustering.descent import best_move, clusters_of, inertia_of, reassign, until_unchanged
 
 pytestmark = pytest.mark.slow  # most of the time goes to compilation
 

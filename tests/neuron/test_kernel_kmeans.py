@@ -7,9 +7,9 @@ from jax.test_util import check_grads
 from kmeans_cases import KEY, OfDistances, OfRows, blobs, far_blobs, inertia, keys_of, run, units
 
 from nejax.errors import UserError
+from nejax.neuron.clustering.kernel_kmeans import kmeans_from_distances
+from nejax.neuron.clustering.kmeans import kmeans
 from nejax.neuron.embeddings import embedding_distances
-from nejax.neuron.kernel_kmeans import kmeans_from_distances
-from nejax.neuron.kmeans import kmeans
 
 pytestmark = pytest.mark.slow  # most of the time goes to compilation
 

@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans as SklearnKMeans
 from threadpoolctl import threadpool_limits
 
 from nejax.errors import UserError
-from nejax.neuron.kmeans import kmeans
+from nejax.neuron.clustering.kmeans import kmeans
 
 MODES = pytest.mark.parametrize("spherical", [False, True], ids=["plain", "spherical"])
 

@@ -23,8 +23,8 @@ from kmeans_cases import (
 from sklearn.metrics import silhouette_score
 
 from nejax.errors import UserError
-from nejax.neuron.kernel_kmeans import _kmeans_from_distances
-from nejax.neuron.kmeans import _kmeans, kmeans
+from nejax.neuron.clustering.kernel_kmeans import _kmeans_from_distances
+from nejax.neuron.clustering.kmeans import _kmeans, kmeans
 
 pytestmark = pytest.mark.slow  # most of the time goes to compilation
 

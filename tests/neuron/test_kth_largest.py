@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nejax.neuron.kth_largest import kth_largest
+from nejax.neuron._kernels.kth_largest import kth_largest
 
 
 def sorted_kth(rows: np.ndarray, k: int) -> np.ndarray:

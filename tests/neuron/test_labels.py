@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nejax.neuron.labels import relabel
+from nejax.neuron.clustering.labels import relabel
 
 relabel = jax.jit(relabel)
 

@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nejax.neuron.moments import Moments, Shape, merge_moments, moments_of, no_moments, shape_of
+from nejax.neuron.streaming.moments import Moments, Shape, merge_moments, moments_of, no_moments, shape_of
 
 moments = jax.jit(moments_of)
 merge = jax.jit(merge_moments)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nejax.neuron.average_linkage import average_linkage
-from nejax.neuron.one_kernel import (
+from nejax.neuron._kernels.one_kernel import (
     LANES,
     each_row,
     layer_program,
@@ -17,6 +16,7 @@ from nejax.neuron.one_kernel import (
     small_call,
     total,
 )
+from nejax.neuron.clustering.average_linkage import average_linkage
 
 MARK = "xla_cpu_small_call"
 

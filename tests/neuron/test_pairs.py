@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from nejax.errors import UserError
-from nejax.neuron.average_linkage import average_linkage
+from nejax.neuron.clustering.average_linkage import average_linkage
+from nejax.neuron.clustering.connected_components import connected_components
+from nejax.neuron.clustering.kernel_kmeans import kmeans_from_distances
+from nejax.neuron.clustering.quality import adjusted_rand_index, silhouette
+from nejax.neuron.clustering.spectral import affinity, spectral
 from nejax.neuron.clusters import central_examples, cohesion
-from nejax.neuron.connected_components import connected_components
-from nejax.neuron.kernel_kmeans import kmeans_from_distances
 from nejax.neuron.polysemanticity import polysemanticity
-from nejax.neuron.quality import adjusted_rand_index, silhouette
-from nejax.neuron.spectral import affinity, spectral
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from jax.test_util import check_grads
 from sklearn import metrics
 
 from nejax.errors import UserError
-from nejax.neuron.quality import adjusted_rand_index, silhouette
+from nejax.neuron.clustering.quality import adjusted_rand_index, silhouette
 
 narrow = jax.jit(jax.vmap(lambda distances, labels: silhouette(distances, labels, max_clusters=7), (None, 0)))
 N = 30

@@ -7,7 +7,7 @@ import pytest
 from distance_cases import padded
 from kmeans_cases import keys_of
 
-from nejax.neuron.seeding import seed_labels
+from nejax.neuron.clustering.seeding import seed_labels
 
 pytestmark = pytest.mark.slow  # most of the time goes to compilation
 

@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from threadpoolctl import threadpool_limits
 
 from nejax.errors import UserError
-from nejax.neuron.spectral import (
+from nejax.neuron.clustering.spectral import (
     Spectral,
     _spectral,
     affinity,

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nejax.errors import UserError
-from nejax.neuron import top_examples
-from nejax.neuron.top_examples import TopExamples, empty_top_examples, update_top_examples
+from nejax.neuron.streaming import top_examples
+from nejax.neuron.streaming.top_examples import TopExamples, empty_top_examples, update_top_examples
 
 N_STREAM = 60
 # Many ties in the activation and in the sequence, few values, and masked entries; an example comes once.

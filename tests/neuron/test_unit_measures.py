@@ -6,7 +6,7 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
-from nejax.neuron.unit_measures import measure_units
+from nejax.neuron.streaming.unit_measures import measure_units
 
 D, N_UNITS, HEIGHT = 12, 30, 0.2
 
@@ -60,7 +60,7 @@ def test_more_units_than_one_call_measures(problem, monkeypatch):
     x, w, height = problem
     given = jnp.asarray(w), jnp.asarray(height)
     whole = measure_units(x, w, above, given, n_examples=20)
-    monkeypatch.setattr("nejax.neuron.unit_measures.CHUNK", 7)  # 4 calls of 7 units and one of 2
+    monkeypatch.setattr("nejax.neuron.streaming.unit_measures.CHUNK", 7)  # 4 calls of 7 units and one of 2
     parts = measure_units(x, w, above, given, n_examples=20)
     for a, b in zip(whole.measures, parts.measures, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)

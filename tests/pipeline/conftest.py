@@ -8,9 +8,9 @@ import tiny_gpt2
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from nejax.models import files
-from nejax.models.gpt2 import GPT2
-from nejax.pipeline.corpus import Sequences
+from nejax.models.families.gpt2 import GPT2
+from nejax.models.formats import files
+from nejax.pipeline.corpus.windows import Sequences
 
 _TEXT = "the cat sat on the mat and the dog sat on the log, then both of them went back to the house.\n\n\n  \n\n" * 20
 

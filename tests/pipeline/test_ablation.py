@@ -10,8 +10,8 @@ from flax import nnx
 from tiny_gpt2 import D_MLP, D_MODEL, N_LAYERS, N_SEQUENCES, SEQ_LEN
 
 from nejax.models.reading import LayerView
-from nejax.pipeline import ablation as ablation_module
-from nejax.pipeline.ablation import Peaks, activations_without, mean_less_padding
+from nejax.pipeline.passes import ablation as ablation_module
+from nejax.pipeline.passes.ablation import Peaks, activations_without, mean_less_padding
 
 WINDOW, PADDING = 7, 3
 

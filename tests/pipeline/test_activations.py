@@ -9,12 +9,12 @@ import pytest
 from tiny_gpt2 import D_MODEL, N_LAYERS, N_SEQUENCES, SEQ_LEN, SPECIAL, random_model, random_sequences, see_all
 
 from nejax.errors import UserError
-from nejax.models.gpt2 import GPT2
-from nejax.models.sites import Site
-from nejax.pipeline.activations import InputStream, SiteReader, first_inputs
-from nejax.pipeline.corpus import Account, Sequences, Shard
-from nejax.pipeline.sequences import SequenceShards
-from nejax.pipeline.stores import RunDirectory
+from nejax.models.families.gpt2 import GPT2
+from nejax.models.sae.hook_points import Site
+from nejax.pipeline.corpus.sequences import SequenceShards
+from nejax.pipeline.corpus.windows import Account, Sequences, Shard
+from nejax.pipeline.run.directory import RunDirectory
+from nejax.training.site_inputs import InputStream, SiteReader, first_inputs
 
 SHARD, BATCH = 10, 29
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from nejax.pipeline.agreement import agreement
+from nejax.pipeline.compare.agreement import agreement
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 8])

@@ -15,15 +15,15 @@ from test_collect import Interruption, from_number, interrupted_after, with_nan
 from tiny_gpt2 import D_MLP, D_MODEL, DEAD, N_LAYERS, SPECIAL, random_model
 
 from nejax.errors import UserError
-from nejax.neuron import one_kernel
+from nejax.neuron._kernels import one_kernel
 from nejax.neuron.assignment import assign
 from nejax.neuron.embeddings import embedding_distances
 from nejax.neuron.polysemanticity import polysemanticity
-from nejax.pipeline import census as census_module
-from nejax.pipeline import census_tiles
-from nejax.pipeline.census import Census, census
-from nejax.pipeline.census_tiles import EDGES, N_BANDS
-from nejax.pipeline.collect import peakable
+from nejax.pipeline.passes import census_tiles
+from nejax.pipeline.passes.census_tiles import EDGES, N_BANDS
+from nejax.pipeline.passes.collect import peakable
+from nejax.pipeline.stages import census as census_module
+from nejax.pipeline.stages.census import Census, census
 
 
 def some_features(model, seen) -> dict[str, object]:

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from tiny_gpt2 import D_MLP, N_LAYERS, random_model
 
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_weights
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import save_weights
 from nejax.neuron.assignment import assign, least_similarity
 from nejax.neuron.embeddings import unit_embeddings
-from nejax.pipeline import census as census_module
-from nejax.pipeline.census import CENSUS_PARTIAL, census_stage
-from nejax.pipeline.census_tiles import N_BANDS
-from nejax.pipeline.checkpoints import Checkpoints
-from nejax.pipeline.constants import HEIGHT_QUANTILE
-from nejax.pipeline.features import calibrated_height
-from nejax.pipeline.settings import Settings
-from nejax.pipeline.stages import Run
-from nejax.pipeline.stores import Store
+from nejax.pipeline.passes.census_tiles import N_BANDS
+from nejax.pipeline.passes.split import calibrated_height
+from nejax.pipeline.run.checkpoints import Checkpoints
+from nejax.pipeline.run.constants import HEIGHT_QUANTILE
+from nejax.pipeline.run.directory import Store
+from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages import census as census_module
+from nejax.pipeline.stages.census import CENSUS_PARTIAL, census_stage
+from nejax.pipeline.stages.run import Run
 
 DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]
 WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nejax.pipeline import checkpoints
-from nejax.pipeline.checkpoints import Checkpoints
+from nejax.pipeline.run import checkpoints
+from nejax.pipeline.run.checkpoints import Checkpoints
 
 
 def store(value: float) -> dict[str, np.ndarray]:

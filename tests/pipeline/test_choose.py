@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nejax.neuron.top_examples import TopExamples
-from nejax.pipeline.choose import Chosen, choose_examples
-from nejax.pipeline.constants import CONTEXT
-from nejax.pipeline.corpus import Sequences
+from nejax.neuron.streaming.top_examples import TopExamples
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.passes.select import Chosen, choose_examples
+from nejax.pipeline.run.constants import CONTEXT
 
 N_LAYERS, D_MLP, KEEP, N_SEQUENCES, SEQ_LEN = 2, 40, 12, 30, 14
 

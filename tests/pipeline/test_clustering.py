@@ -3,7 +3,7 @@
 import pytest
 
 from nejax.errors import UserError
-from nejax.pipeline.settings import Clustering, Settings
+from nejax.pipeline.run.settings import Clustering, Settings
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from flax import nnx
 from tiny_gpt2 import D_MLP, DEAD, N_LAYERS, SEQ_LEN, SPECIAL
 
 from nejax.errors import UserError
-from nejax.neuron.moments import shape_of
-from nejax.pipeline import collect as collect_module
-from nejax.pipeline.collect import Collection, batches, collect, peakable
-from nejax.pipeline.corpus import Sequences
+from nejax.neuron.streaming.moments import shape_of
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.passes import collect as collect_module
+from nejax.pipeline.passes.collect import Collection, batches, collect, peakable
 
 KEEP = 6
 NOTHING_SPECIAL = np.array([-1, -1], np.int32)

@@ -8,13 +8,13 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from nejax.neuron.top_examples import TopExamples
-from nejax.pipeline.choose import Chosen, choose_examples
-from nejax.pipeline.compare import MAY_JUMP, Layer, LayerComparison, compare_layer
-from nejax.pipeline.constants import CONTEXT
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.revisit import WINDOW_AFTER, WINDOW_BEFORE
-from nejax.pipeline.stages import Settings
+from nejax.neuron.streaming.top_examples import TopExamples
+from nejax.pipeline.compare.runs import MAY_JUMP, Layer, LayerComparison, compare_layer
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.passes.gather import WINDOW_AFTER, WINDOW_BEFORE
+from nejax.pipeline.passes.select import Chosen, choose_examples
+from nejax.pipeline.run.constants import CONTEXT
+from nejax.pipeline.stages.run import Settings
 
 N_NEURONS, N_SEQUENCES, SEQ_LEN, HEIGHT = 3, 20, 24, 0.3
 SETTINGS = Settings(keep=12, examples=6, min_fraction=0.3, seq_len=SEQ_LEN, height=HEIGHT)

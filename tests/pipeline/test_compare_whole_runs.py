@@ -10,10 +10,10 @@ import pytest
 from tiny_gpt2 import random_model
 
 from nejax.errors import UserError
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_weights
-from nejax.pipeline.compare import compare_runs, open_finished
-from nejax.pipeline.stages import Run, Settings
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import save_weights
+from nejax.pipeline.compare.runs import compare_runs, open_finished
+from nejax.pipeline.stages.run import Run, Settings
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from nejax.errors import UserError
-from nejax.models.tokens import token_bytes
-from nejax.pipeline import corpus as corpus_module
-from nejax.pipeline.corpus import Sequences, make_sequences
-from nejax.pipeline.documents import Corpus, Document
+from nejax.models.formats.tokens import token_bytes
+from nejax.pipeline.corpus import windows as corpus_module
+from nejax.pipeline.corpus.documents import Corpus, Document
+from nejax.pipeline.corpus.windows import Sequences, make_sequences
 
 WORDS = [
     "the",

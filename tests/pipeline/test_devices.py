@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
-from nejax.pipeline.devices import n_cores
+from nejax.pipeline.run.devices import n_cores
 
-COUNT = "from nejax.pipeline.devices import use_all_cores; import jax; {}; use_all_cores(); print(jax.device_count())"
+COUNT = (
+    "from nejax.pipeline.run.devices import use_all_cores; import jax; {}; use_all_cores(); print(jax.device_count())"
+)
 
 
 @pytest.mark.slow
@@ -31,7 +33,7 @@ def test_use_all_cores(before, settings, expected):
 
 SPREAD = """
 import jax, numpy as np
-from nejax.pipeline.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
 rows = np.arange(10.0).reshape(5, 2).astype("f4")
 assert up_to_devices(5) == 6 and up_to_devices(6) == 6 and mesh_of_all().size == 3
 filled = fill_up(rows, up_to_devices(5), value=-1)

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from nejax.errors import UserError
-from nejax.pipeline.documents import Document, open_corpus
+from nejax.pipeline.corpus.documents import Document, open_corpus
 
 COMPRESS = {
     "": bytes,
@@ -320,7 +320,7 @@ A class."""
     write(tmp_path / "short.py", b'"""Too short."""')
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
-    monkeypatch.setattr("nejax.pipeline.python_docs._MIN_CHARACTERS", 20)
+    monkeypatch.setattr("nejax.pipeline.corpus.python_docs._MIN_CHARACTERS", 20)
     assert list(open_corpus("python-docs")) == [Document("modules/package", expected)]
 
 

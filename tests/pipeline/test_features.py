@@ -14,20 +14,20 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse.csgraph import connected_components as scipy_components
 
 from nejax.errors import UserError
+from nejax.neuron.clustering.kernel_kmeans import kmeans_from_distances
+from nejax.neuron.clustering.quality import silhouette
+from nejax.neuron.clustering.spectral import spectral
 from nejax.neuron.embeddings import embedding_distances
-from nejax.neuron.kernel_kmeans import kmeans_from_distances
 from nejax.neuron.polysemanticity import Polysemanticity
-from nejax.neuron.quality import silhouette
-from nejax.neuron.spectral import spectral
-from nejax.pipeline import features as features_module
-from nejax.pipeline.constants import HEIGHT_QUANTILE
-from nejax.pipeline.features import (
+from nejax.pipeline.passes import split as features_module
+from nejax.pipeline.passes.split import (
     Clustered,
     LayerClusterer,
     calibrated_height,
     largest_first,
 )
-from nejax.pipeline.settings import Clustering, Method
+from nejax.pipeline.run.constants import HEIGHT_QUANTILE
+from nejax.pipeline.run.settings import Clustering, Method
 
 D, N_NEURONS, N_EXAMPLES, N_INPUTS, N_REFERENCE = 16, 11, 14, 70, 24
 DEAD, ALONE = 4, 6

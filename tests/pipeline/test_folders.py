@@ -8,12 +8,12 @@ import pytest
 
 from nejax.atlas.files import find_atlas
 from nejax.errors import UserError
-from nejax.models.files import read_json
+from nejax.models.formats.files import read_json
 from nejax.models.loading import load_model
-from nejax.models.sae_files import load_sae
-from nejax.pipeline.compare import open_finished
-from nejax.pipeline.folders import make_folder
-from nejax.pipeline.stores import DamagedStore, RunDirectory
+from nejax.models.sae.files import load_sae
+from nejax.pipeline.compare.runs import open_finished
+from nejax.pipeline.run.directory import DamagedStore, RunDirectory
+from nejax.pipeline.run.folders import make_folder
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nejax.models.llama import Llama, LlamaConfig
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_weights
+from nejax.models.families.llama import Llama, LlamaConfig
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import save_weights
 from nejax.neuron.embeddings import embedding_distances
-from nejax.pipeline.finish import finish
-from nejax.pipeline.settings import Settings
-from nejax.pipeline.stages import Run, store_of_layer
+from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.order import finish
+from nejax.pipeline.stages.run import Run, store_of_layer
 
 pytestmark = pytest.mark.slow
 

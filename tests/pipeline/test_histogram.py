@@ -7,10 +7,10 @@ from flax import nnx
 from tiny_gpt2 import D_MLP, DEAD, N_LAYERS, N_SEQUENCES, SEQ_LEN, SPECIAL
 
 from nejax.models.reading import LayerView
-from nejax.pipeline import histogram as histogram_module
-from nejax.pipeline.collect import peakable
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.histogram import N_BINS, Histograms, activation_histograms, sample_sequences
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.passes import histogram as histogram_module
+from nejax.pipeline.passes.collect import peakable
+from nejax.pipeline.passes.histogram import N_BINS, Histograms, activation_histograms, sample_sequences
 
 SAMPLE = np.array([0, 1, 4, 5, 11, 12, 13, 20, 36])
 

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 READ = """
 import itertools, json, sys
 from nejax.errors import UserError
-from nejax.pipeline.documents import open_corpus
+from nejax.pipeline.corpus.documents import open_corpus
 
 for settings in json.loads(sys.argv[1]):
     limit = settings.pop("limit", None)
@@ -90,7 +90,7 @@ def test_datasets_are_streamed(hub, tmp_path):
 SAME = """
 import json, sys
 from nejax.errors import UserError
-from nejax.pipeline.documents import open_corpus, read_back
+from nejax.pipeline.corpus.documents import open_corpus, read_back
 
 source, kept = sys.argv[1:]
 if not kept:

@@ -12,15 +12,15 @@ from flax import nnx
 from tiny_gpt2 import D_MLP, random_model
 
 from nejax.errors import UserError
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_weights
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import save_weights
 from nejax.neuron.importance import token_importance
-from nejax.pipeline import importance as importance_module
-from nejax.pipeline.checkpoints import Checkpoints
-from nejax.pipeline.importance import PARTIAL, agreement_of, importance, most_central, padding_token
-from nejax.pipeline.settings import Settings
-from nejax.pipeline.stages import Run
-from nejax.pipeline.stores import RunDirectory, Store
+from nejax.pipeline.run.checkpoints import Checkpoints
+from nejax.pipeline.run.directory import RunDirectory, Store
+from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages import importance as importance_module
+from nejax.pipeline.stages.importance import PARTIAL, agreement_of, importance, most_central, padding_token
+from nejax.pipeline.stages.run import Run
 
 DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]
 WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from nejax.errors import UserError
-from nejax.pipeline.settings import DECIDED_LATE, Settings
-from nejax.pipeline.stages import Run
+from nejax.pipeline.run.settings import DECIDED_LATE, Settings
+from nejax.pipeline.stages.run import Run
 
 
 def test_settings_of_a_stage_that_is_not_done_may_change(tmp_path):

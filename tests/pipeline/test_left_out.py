@@ -12,9 +12,9 @@ import pytest
 import zstandard
 
 from nejax.errors import UserError
-from nejax.pipeline.documents import Document, open_corpus
-from nejax.pipeline.left_out import left_out, told
-from nejax.pipeline.rows import table_documents
+from nejax.pipeline.corpus.documents import Document, open_corpus
+from nejax.pipeline.corpus.left_out import left_out, told
+from nejax.pipeline.corpus.rows import table_documents
 
 
 def write(path: Path, content: str | bytes = "text") -> Path:

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from flax import nnx
 
-from nejax.models.gpt2 import GPT2, GPT2Config
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_weights
+from nejax.models.families.gpt2 import GPT2, GPT2Config
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import save_weights
 
 ROOT = Path(__file__).parent.parent.parent
 SEQ_LEN, SHARD, N_SEQUENCES = 128, 512, 3000
 
 SCRIPT = f"""
 import functools, json, random, resource, sys
-from nejax.pipeline import stages
-from nejax.pipeline.corpus import cut_documents
-from nejax.pipeline.documents import Corpus
+from nejax.pipeline.stages import run as stages
+from nejax.pipeline.corpus.windows import cut_documents
+from nejax.pipeline.corpus.documents import Corpus
 
 def read(skipped):
     for number in range(10**9):

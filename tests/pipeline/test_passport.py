@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 from tiny_gpt2 import N_LAYERS
 
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.passport import numerical_passport
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.passes.numerics import numerical_passport
 
 
 def first(sequences: Sequences, n: int) -> Sequences:

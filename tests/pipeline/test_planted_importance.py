@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.families.gpt2 import GPT2, GPT2Config
 from nejax.neuron.importance import token_importance
-from nejax.pipeline.ablation import Peaks, activations_without, mean_less_padding
-from nejax.pipeline.settings import Ablation
+from nejax.pipeline.passes.ablation import Peaks, activations_without, mean_less_padding
+from nejax.pipeline.run.settings import Ablation
 
 VOCAB, SEQ, N_SEQUENCES, WINDOW = 20, 24, 30, 20
 BOS, PADDING, A, B, FIRST_FILLER = range(5)

@@ -3,7 +3,7 @@
 import pytest
 
 from nejax.errors import UserError
-from nejax.pipeline.processes import as_first_says, ending_with_the_others, first_then_all, is_first, join_processes
+from nejax.pipeline.run.processes import as_first_says, ending_with_the_others, first_then_all, is_first, join_processes
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ import io
 import re
 import time
 
-from nejax.pipeline import progress
-from nejax.pipeline.progress import progress_bar
+from nejax.pipeline.run import progress
+from nejax.pipeline.run.progress import progress_bar
 
 
 class Terminal(io.StringIO):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from tiny_gpt2 import D_MLP, D_MODEL, DEAD, N_LAYERS, N_SEQUENCES, SEQ_LEN, SPECIAL
 
-from nejax.pipeline import revisit as revisit_module
-from nejax.pipeline.choose import Chosen
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.revisit import Revisited, random_positions, revisit
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.passes import gather as revisit_module
+from nejax.pipeline.passes.gather import Revisited, random_positions, revisit
+from nejax.pipeline.passes.select import Chosen
 
 N_EXAMPLES = 5
 

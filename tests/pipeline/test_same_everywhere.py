@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from whole_runs import Command, free_port
 
-from nejax.pipeline.compare import compare_runs, open_finished
-from nejax.pipeline.constants import TOLERANCE
+from nejax.pipeline.compare.runs import compare_runs, open_finished
+from nejax.pipeline.run.constants import TOLERANCE
 
 pytestmark = pytest.mark.slow
 

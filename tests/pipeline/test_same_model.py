@@ -14,14 +14,14 @@ from tiny_gpt2 import D_MODEL, random_model
 
 from nejax.atlas.write import write_atlas
 from nejax.errors import UserError
-from nejax.models.hub import NotOnHub
-from nejax.models.sae import JumpReLUSAE
-from nejax.models.sae_files import save_sae
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_weights
-from nejax.pipeline.settings import Settings
-from nejax.pipeline.stages import Run
-from nejax.pipeline.stores import DamagedStore, RunDirectory
+from nejax.models.formats.hub import NotOnHub
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import save_weights
+from nejax.models.sae.architectures import JumpReLUSAE
+from nejax.models.sae.files import save_sae
+from nejax.pipeline.run.directory import DamagedStore, RunDirectory
+from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.run import Run
 
 WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]
 
@@ -92,8 +92,8 @@ def test_a_finished_run_is_shown_while_its_sources_are_the_same(world, capsys):
 def test_checking_takes_little_time(world, old_clock, monkeypatch):
     """And reads no file twice, once its times tell."""
     ask().refuse_other_sources()
-    monkeypatch.setattr("nejax.models.files._digest", lambda path: pytest.fail(f"{path} is read"))
-    monkeypatch.setattr("nejax.pipeline.documents.read_file", lambda *_: pytest.fail("the corpus is read"))
+    monkeypatch.setattr("nejax.models.formats.files._digest", lambda path: pytest.fail(f"{path} is read"))
+    monkeypatch.setattr("nejax.pipeline.corpus.documents.read_file", lambda *_: pytest.fail("the corpus is read"))
     run, started = ask(), time.monotonic()
     run.refuse_other_sources()
     assert time.monotonic() - started < 0.5

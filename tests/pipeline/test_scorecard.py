@@ -7,20 +7,20 @@ import pytest
 from flax import nnx
 from tiny_gpt2 import D_MODEL, DEAD, SPECIAL, random_model, random_sequences
 
-from nejax.models.gpt2 import GPT2
-from nejax.models.sae import SAE, TopKSAE
-from nejax.models.sae_evaluation import read_by_encoder
-from nejax.models.sites import Site
-from nejax.models.training import language_model_loss
-from nejax.pipeline.activations import SiteReader
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.scorecard import (
+from nejax.models.families.gpt2 import GPT2
+from nejax.models.sae.architectures import SAE, TopKSAE
+from nejax.models.sae.evaluation import read_by_encoder
+from nejax.models.sae.hook_points import Site
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.training.language_model import language_model_loss
+from nejax.training.scorecard import (
     SpliceLosses,
     latents_of,
     measure_at_levels,
     neurons_of,
     splice_losses,
 )
+from nejax.training.site_inputs import SiteReader
 
 SITE = Site(1, "mlp_output")
 

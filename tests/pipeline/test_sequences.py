@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from test_corpus import assert_same, random_documents
 
 from nejax.errors import UserError
-from nejax.pipeline import corpus as corpus_module
-from nejax.pipeline.corpus import Sequences, TokenizedCorpus, cut_documents, make_sequences
-from nejax.pipeline.digests import Digests
-from nejax.pipeline.documents import Corpus, Document
-from nejax.pipeline.sequences import SequenceShards, ahead, rows_by_piece
-from nejax.pipeline.stores import RunDirectory
+from nejax.pipeline.corpus import windows as corpus_module
+from nejax.pipeline.corpus.digests import Digests
+from nejax.pipeline.corpus.documents import Corpus, Document
+from nejax.pipeline.corpus.sequences import SequenceShards, ahead, rows_by_piece
+from nejax.pipeline.corpus.windows import Sequences, TokenizedCorpus, cut_documents, make_sequences
+from nejax.pipeline.run.directory import RunDirectory
 
 SEQ_LEN, SHARD = 8, 7
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nejax.models.gpt2 import GPT2, GPT2Config
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import save_weights
-from nejax.pipeline.finish import finish
-from nejax.pipeline.settings import Settings
-from nejax.pipeline.similar import SAME, similar
-from nejax.pipeline.stages import Run
-from nejax.pipeline.stores import Store
+from nejax.models.families.gpt2 import GPT2, GPT2Config
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import save_weights
+from nejax.pipeline.run.directory import Store
+from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.order import finish
+from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.similar import SAME, similar
 
 WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of", "naïve", "東京"]
 N_LAYERS, D_MODEL, D_MLP = 3, 64, 12
@@ -187,7 +187,7 @@ def test_a_recall_below_one_is_what_the_search_is_asked_for(settings, features, 
         asked.update(options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nejax.pipeline.similar.similar_features", similar_features)
+    monkeypatch.setattr("nejax.pipeline.stages.similar.similar_features", similar_features)
     with pytest.raises(KeyboardInterrupt):
         run_on(features, dataclasses.replace(settings, similar_recall=0.9), tmp_path / "run")
     assert asked["recall"] == 0.9

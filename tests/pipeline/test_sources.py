@@ -16,14 +16,14 @@ import pytest
 from test_corpus import random_documents
 
 from nejax.errors import UserError
-from nejax.models import files as model_file_tools
-from nejax.pipeline import documents as documents_module
-from nejax.pipeline import python_docs
-from nejax.pipeline.corpus import cut_documents
-from nejax.pipeline.documents import Corpora, open_corpus
-from nejax.pipeline.sequences import SequenceShards
-from nejax.pipeline.stores import RunDirectory
-from nejax.pipeline.training_text import prepare_text, shards_to_train_on
+from nejax.models.formats import files as model_file_tools
+from nejax.pipeline.corpus import documents as documents_module
+from nejax.pipeline.corpus import python_docs
+from nejax.pipeline.corpus.documents import Corpora, open_corpus
+from nejax.pipeline.corpus.sequences import SequenceShards
+from nejax.pipeline.corpus.windows import cut_documents
+from nejax.pipeline.run.directory import RunDirectory
+from nejax.training.text import prepare_text, shards_to_train_on
 
 SEQ_LEN, SHARD = 8, 16
 OLD = time.time() - 1000

@@ -13,15 +13,15 @@ import pytest
 from tiny_gpt2 import D_MLP, N_LAYERS, random_model
 
 from nejax.errors import UserError
-from nejax.models.tokens import train_tokenizer
-from nejax.models.weights import load_weights, save_weights
-from nejax.pipeline import stages
-from nejax.pipeline.collect import Collection
-from nejax.pipeline.constants import N_REFERENCE
-from nejax.pipeline.histogram import N_BINS
-from nejax.pipeline.similar import similar
-from nejax.pipeline.stages import Run, Settings
-from nejax.pipeline.stores import RunDirectory, Store, unpack_text
+from nejax.models.formats.tokens import train_tokenizer
+from nejax.models.formats.weights import load_weights, save_weights
+from nejax.pipeline.passes.collect import Collection
+from nejax.pipeline.passes.histogram import N_BINS
+from nejax.pipeline.run.constants import N_REFERENCE
+from nejax.pipeline.run.directory import RunDirectory, Store, unpack_text
+from nejax.pipeline.stages import run as stages
+from nejax.pipeline.stages.run import Run, Settings
+from nejax.pipeline.stages.similar import similar
 
 DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]  # a whole layer, and one neuron more
 SEQ_LEN, KEEP, N_EXAMPLES, N_SEQUENCES = 24, 8, 6, 30
@@ -207,7 +207,7 @@ def test_a_finished_run_is_read_without_its_model_or_its_corpus(finished, settin
         "LayerClusterer",
     ):
         monkeypatch.setattr(stages, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
-    monkeypatch.setattr("nejax.pipeline.similar.similar_features", lambda *_, **__: pytest.fail("called"))
+    monkeypatch.setattr("nejax.pipeline.stages.similar.similar_features", lambda *_, **__: pytest.fail("called"))
     before = facts(finished)
     again = Run(finished.directory.path, settings, quiet=True)
     assert_identical(everything(again), stores)

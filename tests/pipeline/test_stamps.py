@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from nejax.models import files as model_file_tools
-from nejax.models.files import digest_of_file, stamp_of
-from nejax.pipeline.sources import changed_files, describe_files
+from nejax.models.formats import files as model_file_tools
+from nejax.models.formats.files import digest_of_file, stamp_of
+from nejax.pipeline.run.sources import changed_files, describe_files
 
 OLD = time.time() - 1000
 
@@ -58,7 +58,7 @@ def test_files_of_a_model_that_are_gone_new_or_other_are_named(tmp_path, old_clo
     before = describe_files(paths)
     assert changed_files(paths, json.loads(json.dumps(before))) == []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nejax.pipeline.sources.digest_of_file", lambda path: pytest.fail("read again"))
+        patch.setattr("nejax.pipeline.run.sources.digest_of_file", lambda path: pytest.fail("read again"))
         assert changed_files(paths, before) == []
     paths["config.json"].unlink()
     paths["model.safetensors"].write_text("MODEL.safetensors")  # of the same size

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nejax.errors import UserError
-from nejax.pipeline.stores import DamagedStore, RunDirectory, Store, pack_text, stop_on_full_disk, unpack_text
+from nejax.pipeline.run.directory import DamagedStore, RunDirectory, Store, pack_text, stop_on_full_disk, unpack_text
 
 SETTINGS = {"model": "m", "keep": 8, "height": None, "min_fraction": 0.4}
 
@@ -211,7 +211,7 @@ def test_a_digest_in_the_store_must_be_the_manifest_s_too(tmp_path):
 
 HOLD = """
 import sys
-from nejax.pipeline.stores import RunDirectory
+from nejax.pipeline.run.directory import RunDirectory
 run = RunDirectory(sys.argv[1], {})
 print("held", flush=True)
 sys.stdin.read()

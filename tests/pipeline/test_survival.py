@@ -41,7 +41,7 @@ def damage(store: Path) -> None:
 
 DIE_AFTER_A_CHECKPOINT = """
 import os, signal, sys
-from nejax.pipeline.checkpoints import Checkpoints
+from nejax.pipeline.run.checkpoints import Checkpoints
 real = Checkpoints.save
 def save(*arguments):
     real(*arguments)

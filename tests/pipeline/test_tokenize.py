@@ -7,8 +7,8 @@ import pytest
 from tokenizer_kinds import KINDS, TEXTS
 from transformers import PreTrainedTokenizerFast
 
-from nejax.pipeline import tokenize as module
-from nejax.pipeline.tokenize import tokenize
+from nejax.pipeline.corpus import tokenize as module
+from nejax.pipeline.corpus.tokenize import tokenize
 
 RANDOM = random.Random(1)
 LINES = [" ".join(RANDOM.choices([*TEXTS, "the", "cat", "  dog", "(x)", "été", "日本"], k=6)) for _ in range(150)]

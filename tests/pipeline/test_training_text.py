@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from nejax.errors import UserError
-from nejax.models.tokens import token_bytes
-from nejax.pipeline import training_text
-from nejax.pipeline.corpus import Sequences
-from nejax.pipeline.documents import open_corpus
-from nejax.pipeline.training_text import batch_at, bits_per_byte, prepare_text, split_documents
+from nejax.models.formats.tokens import token_bytes
+from nejax.pipeline.corpus.documents import open_corpus
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.training import text as training_text
+from nejax.training.text import batch_at, bits_per_byte, prepare_text, split_documents
 
 N_DOCUMENTS = 200
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from nejax.models.gpt2 import GPT2, GPT2Config
+from nejax.models.families.gpt2 import GPT2, GPT2Config
 from nejax.models.reading import LayerView
-from nejax.pipeline.corpus import Sequences
+from nejax.pipeline.corpus.windows import Sequences
 
 N_LAYERS, D_MODEL, D_MLP, VOCAB, SEQ_LEN, N_SEQUENCES = 3, 16, 24, 30, 48, 37
 DEAD = ((1, 3), (2, 0))

@@ -18,8 +18,8 @@ from nejax.atlas.explorer.search_index import search_shards
 from nejax.atlas.explorer.shards import VERSION, Shards, to_json
 from nejax.atlas.files import AtlasFiles
 from nejax.errors import UserError
-from nejax.pipeline.progress import progress_bar
-from nejax.pipeline.stores import stop_on_full_disk
+from nejax.pipeline.run.directory import stop_on_full_disk
+from nejax.pipeline.run.progress import progress_bar
 
 LIMITS = (None, 32, 16, 8, 4, 2, 1)
 """How many of a feature's examples have their text; the first that fits is taken."""

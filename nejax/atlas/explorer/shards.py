@@ -18,7 +18,7 @@ from nejax.atlas.explorer.windows import up_to_peak, with_text
 from nejax.atlas.files import AtlasFiles, central_places
 from nejax.atlas.search import find, peak_matches
 from nejax.errors import UserError
-from nejax.pipeline.left_out import left_out
+from nejax.pipeline.corpus.left_out import left_out
 
 VERSION = 1
 """Of the shapes; part of every shard's address."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nejax.models.tokens import decode_pieces
+from nejax.models.formats.tokens import decode_pieces
 
 
 class Stretches(NamedTuple):
@@ -25,10 +25,11 @@ class Stretches(NamedTuple):
 
 
 class TokenTexts:
-    """What tokens show as, see `nejax.models.tokens.decode_pieces`: a character that straddles tokens is with its last.
+    """What tokens show as, see `nejax.models.formats.tokens.decode_pieces`: a character that straddles tokens is with
+    its last.
 
     Args:
-        table: the bytes of each token, from `nejax.models.tokens.token_bytes`.
+        table: the bytes of each token, from `nejax.models.formats.tokens.token_bytes`.
         tokens: [n_sequences, seq_len] ids.
         lengths: [n_sequences] how many of them are real.
     """

@@ -9,7 +9,7 @@ from nejax.atlas.atlas import Atlas, open_atlas
 from nejax.atlas.explorer.shards import Shards
 from nejax.atlas.files import AtlasFiles
 from nejax.atlas.write import write_atlas
-from nejax.pipeline.stages import Run, Settings
+from nejax.pipeline.stages.run import Run, Settings
 
 
 @pytest.fixture(scope="session")

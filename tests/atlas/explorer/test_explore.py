@@ -20,7 +20,7 @@ from nejax.atlas.explorer.guard import HEADERS, LONGEST_ADDRESS
 from nejax.atlas.explorer.serving import directions, listen
 from nejax.atlas.explorer.shards import to_json
 from nejax.errors import UserError
-from nejax.pipeline.stages import Run
+from nejax.pipeline.stages.run import Run
 
 ROOT = Path(__file__).parent.parent.parent.parent
 

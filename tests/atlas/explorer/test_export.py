@@ -24,7 +24,7 @@ from nejax.atlas.files import AtlasFiles
 from nejax.atlas.terms import readings, terms, words
 from nejax.atlas.word_index import FRAGMENT
 from nejax.errors import UserError
-from nejax.pipeline.stages import Run
+from nejax.pipeline.stages.run import Run
 
 EVERYTHING = 10**9
 EARLIER = '{"compressed": true, "fingerprint": "a"}'

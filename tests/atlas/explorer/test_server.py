@@ -18,7 +18,7 @@ from nejax.atlas.explorer.server import FOR_EVER, explorer_app
 from nejax.atlas.explorer.shards import Shards, to_json
 from nejax.atlas.files import AtlasFiles
 from nejax.atlas.search import LONGEST_QUERY
-from nejax.pipeline.stages import Run
+from nejax.pipeline.stages.run import Run
 
 HERE = "http://127.0.0.1:8000"
 DATA = ["/data/v1/atlas.json", "/data/v1/neurons/1/2.json", "/data/v1/sequences/0.json", "/data/v1/columns/mean.json"]

@@ -25,7 +25,7 @@ from nejax.atlas.explorer.shards import BLOCK, PAGE, NoShard, Shards, to_json
 from nejax.atlas.files import AtlasFiles
 from nejax.atlas.neuron import Neuron
 from nejax.errors import UserError
-from nejax.pipeline.stages import Run
+from nejax.pipeline.stages.run import Run
 
 Places = list[tuple[int, int]]
 

@@ -9,7 +9,7 @@ from small_run import D_MLP
 from nejax.atlas.explorer.openapi import describe
 from nejax.atlas.explorer.shards import Shards, to_json
 from nejax.atlas.files import AtlasFiles
-from nejax.pipeline.stages import Run
+from nejax.pipeline.stages.run import Run
 
 
 @pytest.fixture(scope="module")

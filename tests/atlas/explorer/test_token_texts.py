@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nejax.atlas.explorer.token_texts import TokenTexts
-from nejax.models.tokens import decode_pieces
+from nejax.models.formats.tokens import decode_pieces
 
 TABLE = [
     *(

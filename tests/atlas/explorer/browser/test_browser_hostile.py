@@ -12,7 +12,7 @@ from watched import Watched, new_context
 
 from nejax.atlas.atlas import Atlas, open_atlas
 from nejax.atlas.write import write_atlas
-from nejax.pipeline.stages import Run, Settings
+from nejax.pipeline.stages.run import Run, Settings
 
 HOSTILE = [
     "<script>alert(1)</script><img src=x onerror=alert(2)>",

@@ -11,7 +11,7 @@ from watched import Watched, new_context
 
 from nejax.atlas.atlas import Atlas
 from nejax.atlas.neuron import Neuron
-from nejax.neuron.average_linkage import average_linkage, cut
+from nejax.neuron.clustering.average_linkage import average_linkage, cut
 
 CUT = """([root, cases]) => import(`${root}js/linkage.js`).then(({ cut }) =>
   cases.map(({ merges, n, heights }) => heights.map((height) => cut(merges, n, height))))"""

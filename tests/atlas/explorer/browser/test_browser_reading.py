@@ -13,7 +13,7 @@ from nejax.atlas.atlas import Atlas
 from nejax.atlas.neuron import Neuron
 from nejax.atlas.search import LONGEST_QUERY
 from nejax.atlas.terms import readings, words
-from nejax.pipeline.left_out import left_out
+from nejax.pipeline.corpus.left_out import left_out
 
 FIND = """([root, ...query]) => Promise.all([import(`${root}js/find.js`), import(`${root}js/data.js`)])
   .then(([{ find }, { openAtlas }]) => openAtlas().then((atlas) => find(atlas, ...query)))"""

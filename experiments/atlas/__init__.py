@@ -1,0 +1,1 @@
+"""What the scripts that build and compare atlases need beside nejax."""

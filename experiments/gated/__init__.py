@@ -1,0 +1,1 @@
+"""What `gated_embeddings.py` needs beside nejax."""

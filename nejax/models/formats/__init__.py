@@ -1,0 +1,1 @@
+"""Files of models and tokenizers, on disk and on the Hub, and what they hold."""

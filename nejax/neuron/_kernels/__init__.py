@@ -1,0 +1,1 @@
+"""Forms that a backend runs fastest, for nejax's own layer programs; nothing public rests on them."""

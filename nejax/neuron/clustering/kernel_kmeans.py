@@ -1,0 +1,95 @@
+"""k-means of examples of which only the cosine distances are known."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
+
+from nejax.neuron.array_function import array_function
+from nejax.neuron.clustering.descent import clusters_of, inertia_of
+from nejax.neuron.clustering.kmeans_search import Settings, search, settled
+from nejax.neuron.clustering.pairs import masked_distances
+from nejax.neuron.defaults import MIN_SILHOUETTE
+from nejax.neuron.embeddings import ROUNDINGS
+
+
+class KernelKMeans(NamedTuple):
+    """A neuron's examples in clusters around centroids, known by their distances alone."""
+
+    labels: Int[Array, " n"]
+    """`[n]` int32 0..n_clusters-1 in order of first appearance; -1 where masked, and everywhere if there is no answer:
+    a distance between unmasked rows that is negative or not finite, an array `n_clusters` outside 1..max_clusters."""
+    inertia: Float[Array, ""]
+    """`[]` sum over the rows of the squared distance to their centroid; NaN if there is no answer."""
+    n_clusters: Int[Array, ""]
+    """`[]` int32 number of clusters; fewer than asked for if fewer rows differ. 0 if all is masked, or no answer."""
+    silhouettes: Float[Array, " max_clusters"] | None
+    """`[max_clusters]` if the number of clusters was chosen: entry `k - 1` is the mean silhouette of `k` clusters, NaN
+    where that is not defined, as for one. None if the number was given."""
+    converged: Bool[Array, ""]
+    """`[]` whether no row could be moved to another cluster to lower the inertia; false if `max_steps` came first."""
+
+
+@array_function
+def kmeans_from_distances(
+    distances: Float[Array, "n n"] | Float[np.ndarray, "n n"],
+    n_clusters: int | np.integer | Int[Array, ""] | None,
+    *,
+    key: PRNGKeyArray,
+    mask: Bool[Array, " n"] | Bool[np.ndarray, " n"] | None = None,
+    max_clusters: int | None = None,
+    n_restarts: int = 10,
+    max_steps: int = 100,
+    spherical: bool = False,
+    min_silhouette: ScalarLike = MIN_SILHOUETTE,
+) -> KernelKMeans:
+    """The k-means clusters of unit vectors, from their cosine distances.
+
+    Exactly what `kmeans` does with the unit vectors, which are never needed: `|u_i - u_j|^2 = 2 d_ij`, and the squared
+    distance of `u_i` to the mean of a cluster `C` is `mean(2 d_ij, j in C) - mean(d_jl, j and l in C)`. The distances
+    of a neuron's examples from `embedding_distances` so give the clusters of their embeddings, at a cost that does not
+    grow with their dimensions. (Half the squared Euclidean distances of any points do as well, unless spherical.)
+    Source: Schölkopf, Smola & Müller 1998, "Nonlinear component analysis as a kernel eigenvalue problem", section 5.
+
+    Args:
+        distances: `[n, n]` cosine distances; only those above the diagonal are read.
+        n_clusters, key, mask, max_clusters, n_restarts, max_steps, spherical, min_silhouette: as in `kmeans`; here
+            silhouettes are those of the cosine distances.
+
+    Returns:
+        A `KernelKMeans`. `inertia` is differentiable in the distances, with the labels held fixed.
+
+    Raises:
+        UserError: the distances are not square, the mask has another length, a number is out of range, or `n_clusters`
+            is an array and `max_clusters` is missing.
+    """
+    n_clusters, settings = settled(
+        n_clusters, max_clusters, n_restarts, max_steps, spherical, min_silhouette, distances.shape[0]
+    )
+    return _kmeans_from_distances(distances, mask, n_clusters, min_silhouette, key, settings=settings)
+
+
+@partial(jax.jit, static_argnames="settings")
+def _kmeans_from_distances(
+    distances: Array,
+    mask: Array | None,
+    n_clusters: Array,
+    min_silhouette: ScalarLike,
+    key: Array,
+    *,
+    settings: Settings,
+) -> KernelKMeans:
+    distances, mask, pairs = masked_distances(distances, mask)
+    rounding = ROUNDINGS * jnp.finfo(distances.dtype).eps
+    valid = jnp.all(jnp.where(pairs, jnp.isfinite(distances) & (distances >= -rounding), True))
+    distances = jnp.where(pairs & valid, distances, 0)
+    known = lax.stop_gradient(jnp.where(distances > rounding, distances, 0))
+    n_clusters = jnp.where(valid, n_clusters, 0)
+    found = search(2 * known, known, mask, n_clusters, min_silhouette, key=key, settings=settings)
+    size = {"max_clusters": settings.max_clusters, "spherical": settings.spherical}
+    inertia = inertia_of(clusters_of(2 * distances, found.labels, **size))
+    return KernelKMeans(inertia=jnp.where(n_clusters > 0, inertia, jnp.nan), **found._asdict())

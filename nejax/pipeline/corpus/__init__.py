@@ -1,0 +1,1 @@
+"""Text: documents, formats, windows of tokens, duplicates."""

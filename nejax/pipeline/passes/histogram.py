@@ -1,0 +1,151 @@
+"""How every neuron's activation is spread over a sample of the corpus, counted in bins.
+
+No bin is known before the lowest activation is, so the sample is run twice. Both times everything is reduced inside the
+layers' scan, as in `nejax.pipeline.passes.collect`.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from nejax.models.reading import LayerView
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+
+N_BINS = 40
+"""Equal bins of a histogram."""
+
+MOST_TOKENS = 8192
+"""The sample is as many sequences as have at most so many tokens, and at least one."""
+
+
+class Histograms(NamedTuple):
+    """How many of the sample's tokens have which activation, for all neurons."""
+
+    counts: np.ndarray
+    """[n_layers, d_mlp, N_BINS] uint32: tokens in equal bins from the lowest activation to the highest. A token on an
+    edge between two bins is in the upper one, and at the highest activation in the last."""
+    lowest: np.ndarray
+    """[n_layers, d_mlp] float32: the lowest activation in the sample, the left edge of the first bin."""
+    n_tokens: int
+    """Tokens in the sample: what every neuron's counts sum to."""
+
+
+def sample_sequences(n_peakable: np.ndarray, seq_len: int, seed: int) -> np.ndarray:
+    """Draw the sequences of the sample, without replacement, from those in which anything counts.
+
+    Args:
+        n_peakable: [n_sequences] int, how many tokens of each sequence count.
+        seq_len: tokens a sequence.
+        seed: of the draw.
+
+    Returns:
+        [n] int64 numbers of sequences, ascending.
+    """
+    candidates = np.flatnonzero(n_peakable)
+    n = min(max(1, MOST_TOKENS // seq_len), len(candidates))
+    return np.sort(np.random.default_rng(seed).choice(candidates, size=n, replace=False))
+
+
+def activation_histograms(
+    model: Any,
+    sequences: Sequences,
+    can_peak: np.ndarray,
+    highest: np.ndarray,
+    *,
+    batch_size: int,
+    progress: Callable[[int], object] = lambda n_tokens: None,
+) -> Histograms:
+    """Count how often each neuron has which activation.
+
+    Args:
+        model: see `nejax.models.reading`.
+        sequences: of the sample, see `sample_sequences`.
+        can_peak: [n_sequences, seq_len] bool: their tokens that count.
+        highest: [n_layers, d_mlp] float32: each neuron's highest activation over the corpus, the right edge of its
+            last bin. A neuron whose activation never changes has all its tokens there.
+        batch_size: sequences a pass; does not change the result beyond rounding.
+        progress: called with the number of tokens of each batch, twice for each.
+
+    Returns:
+        The histograms.
+    """
+    graph, state = nnx.split(model)
+    state, batch_size = place(state), up_to_devices(batch_size)
+
+    def batches() -> Iterator[Any]:
+        for start in range(0, len(can_peak), batch_size):
+            group = slice(start, start + batch_size)
+            rows = sequences.tokens[group].astype(np.int32), can_peak[group]
+            yield place([fill_up(values, batch_size) for values in rows], AXIS)
+            progress(int(sequences.length[group].sum()))
+
+    lowest = highest.astype(np.float32)
+    for tokens, counted in batches():
+        lowest = np.minimum(lowest, fetch(_lowest(state, tokens, counted, graph=graph)))
+    edges = np.linspace(np.float64(lowest), np.float64(highest), N_BINS + 1, axis=1).astype(np.float32)
+    inner_edges = place(edges[:, 1:-1])
+    reached = np.zeros((len(highest), N_BINS + 1, highest.shape[1]), np.uint32)
+    reached[:, 0] = n_tokens = int(can_peak.sum())
+    for tokens, counted in batches():
+        reached[:, 1:-1] += fetch(_reached(state, tokens, counted, inner_edges, graph=graph))
+    counts = (reached[:, :-1] - reached[:, 1:]).swapaxes(1, 2)
+    return Histograms(np.ascontiguousarray(counts), lowest, n_tokens)
+
+
+@partial(jax.jit, static_argnames="graph")
+def _lowest(
+    state: Any, tokens: Int[Array, "batch seq"], counted: Bool[Array, "batch seq"], *, graph: Any
+) -> Float[Array, "n_layers d_mlp"]:
+    """The lowest activation of every neuron at the tokens that count; infinity if none does."""
+
+    def on_device(state: Any, tokens: Array, counted: Array) -> Array:
+        def read(view: LayerView) -> Array:
+            return jnp.where(counted[:, :, None], view.activation, jnp.inf).min(axis=(0, 1))
+
+        return nnx.merge(graph, state)(tokens, reader=read)[1][None]
+
+    return _on_devices(on_device, 2)(state, tokens, counted).min(axis=0)
+
+
+@partial(jax.jit, static_argnames="graph")
+def _reached(
+    state: Any,
+    tokens: Int[Array, "batch seq"],
+    counted: Bool[Array, "batch seq"],
+    edges: Float[Array, "n_layers n_edges d_mlp"],
+    *,
+    graph: Any,
+) -> UInt[Array, "n_layers n_edges d_mlp"]:
+    """At how many of the tokens that count every neuron's activation is at least each edge."""
+
+    def on_device(state: Any, tokens: Array, counted: Array, edges: Array) -> Array:
+        def read(view: LayerView) -> Array:
+            activation = jnp.where(counted[:, :, None], view.activation, -jnp.inf)
+            edge = edges[view.layer]
+
+            # A sequence at a time: neither a scatter, which is slow on CPU, nor all comparisons at once in memory.
+            def add(reached: Array, row: Float[Array, "seq d_mlp"]) -> tuple[Array, None]:
+                return reached + (row[:, None, :] >= edge).sum(axis=0, dtype=jnp.uint32), None
+
+            none = (edge + activation[0, 0] > jnp.inf).astype(jnp.uint32)  # varies over devices as the sums do
+            return lax.scan(add, none, activation)[0]
+
+        return nnx.merge(graph, state)(tokens, reader=read)[1][None]
+
+    return _on_devices(on_device, 2, 1)(state, tokens, counted, edges).sum(axis=0, dtype=jnp.uint32)
+
+
+def _on_devices(function: Callable[..., Array], n_spread: int, n_shared: int = 0) -> Callable[..., Array]:
+    """The first argument is the same on all devices, then come spread ones, then shared ones; the result is spread."""
+    everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
+    in_specs = (everywhere, *[spread] * n_spread, *[everywhere] * n_shared)
+    return jax.shard_map(function, mesh=mesh_of_all(), in_specs=in_specs, out_specs=spread)

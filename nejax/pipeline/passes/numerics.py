@@ -1,0 +1,96 @@
+"""How far the numbers of a run are from a float32 reference, measured on its own sequences."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import PartitionSpec
+from jaxtyping import Array
+
+from nejax.models.reading import LayerView
+from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.run.devices import AXIS, fetch, mesh_of_all, place, up_to_devices
+
+N_SEQUENCES = 4
+"""How many sequences are compared."""
+
+
+class LayerPassport(NamedTuple):
+    """What was found in one layer, over all real tokens of the sample. Each is a largest absolute value."""
+
+    mlp_input_difference: float
+    """Between the MLP's input in this run and in the reference."""
+    mlp_input: float
+    """Of the reference's input of the MLP: what to measure the difference by."""
+    activation_difference: float
+    activation: float
+
+
+def numerical_passport(
+    model: Any,
+    reference: Any,
+    sample: Sequences,
+    *,
+    batch_size: int,
+    precision: Callable[[], Any],
+) -> list[LayerPassport]:
+    """Compare a run's pass of the model with a reference pass.
+
+    The run's pass is as in collection: its weights, its batches, all its devices. The reference has float32 weights,
+    one sequence at a time, one device, and the backend's most exact products.
+
+    Args:
+        model: as the run reads it.
+        reference: the same model with weights in float32.
+        sample: sequences to compare.
+        batch_size: of the run.
+        precision: makes the context in which the run multiplies.
+
+    Returns:
+        What was found in each layer.
+    """
+    n_devices, batch_size = jax.device_count(), up_to_devices(batch_size)
+    n_rows, seq_len = len(sample.tokens), sample.tokens.shape[1]
+    of_device = batch_size // n_devices
+    n_read = min(-(-n_rows // n_devices), of_device)  # the first rows of every device are read
+    at = np.array([device * of_device + row for row in range(n_read) for device in range(n_devices)][:n_rows])
+    tokens = np.zeros((batch_size, seq_len), np.int32)
+    tokens[at] = sample.tokens[: len(at)]
+    graph, state = nnx.split(model)
+    with precision():
+        of_run = fetch(_spread_pass(place(state), place(tokens, AXIS), graph=graph, n=n_read))
+    rows = (at // of_device) * n_read + at % of_device
+    graph, state = nnx.split(reference)
+    found: list[list[np.ndarray]] = []
+    with jax.default_matmul_precision("highest"):
+        for row, n_real in zip(rows, sample.length, strict=False):
+            exact = _pass(state, sample.tokens[len(found)][None], graph=graph)
+            here = [(np.asarray(x)[:, 0, :n_real], y[:, row, :n_real]) for x, y in zip(exact, of_run, strict=True)]
+            found.append([value for x, y in here for value in (np.abs(y - x).max((1, 2)), np.abs(x).max((1, 2)))])
+    return [LayerPassport(*map(float, layer)) for layer in np.max(np.array(found), axis=0).T]
+
+
+def _read(view: LayerView) -> tuple[Array, Array]:
+    return view.mlp_input.astype(jnp.float32), view.activation.astype(jnp.float32)
+
+
+@partial(jax.jit, static_argnames="graph")
+def _pass(state: Any, tokens: Array, *, graph: Any) -> tuple[Array, Array]:
+    return nnx.merge(graph, state)(tokens, reader=_read)[1]
+
+
+@partial(jax.jit, static_argnames=("graph", "n"))
+def _spread_pass(state: Any, tokens: Array, *, graph: Any, n: int) -> tuple[Array, Array]:
+    """MLP inputs and activations of the first `n` rows of every device: [n_layers, n_devices * n, seq, ...]."""
+
+    def on_device(state: Any, tokens: Array) -> tuple[Array, Array]:
+        return nnx.merge(graph, state)(tokens, reader=lambda view: jax.tree.map(lambda x: x[:n], _read(view)))[1]
+
+    in_specs = PartitionSpec(), PartitionSpec(AXIS)
+    return jax.shard_map(on_device, mesh=mesh_of_all(), in_specs=in_specs, out_specs=PartitionSpec(None, AXIS))(
+        state, tokens
+    )

@@ -1,0 +1,1 @@
+"""The run directory: settings, stores, checkpoints, devices, processes, sources."""

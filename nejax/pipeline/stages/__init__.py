@@ -1,0 +1,1 @@
+"""One stage after another, each from stores to a store, and their order."""

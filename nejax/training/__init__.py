@@ -1,0 +1,1 @@
+"""Language models and autoencoders: their text, inputs, training runs and scorecard."""
