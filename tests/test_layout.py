@@ -1,14 +1,25 @@
-"""The four floors: a file imports from its own floor and from the floors above it, never the other way."""
+"""The floors and the rooms in them: a file imports from its own room and from those below it, never the other way."""
 
 import ast
 import importlib
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "nejax"
-FLOORS = ["neuron", "models", "pipeline", "atlas"]
+FLOORS = ["errors", "scripts", "neuron", "models", "pipeline", "training", "atlas"]
+ROOMS = {
+    "neuron": [
+        *("precision", "defaults", "array_function", "_kernels", "embeddings", "clustering"),
+        *("polysemanticity", "clusters", "assignment", "coordinates", "importance", "streaming"),
+    ],
+    "models": ["choices", "reading", "families", "formats", "loading", "sae"],
+    "pipeline": ["run", "corpus", "passes", "stages", "compare"],
+}
+"""The lowest first: folders, and files that are rooms of their own."""
 OUTSIDE = {"neuron": {"jax", "jaxtyping", "numpy", "collections", "functools", "inspect", "operator", "typing"}}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -25,20 +36,64 @@ def imported(file: Path) -> set[str]:
     return names
 
 
-def test_there_are_files_on_every_floor():
-    assert {file.parent.name for file in FILES} >= {*FLOORS, "nejax"}
+def test_every_file_is_in_a_room():
+    parts = [file.relative_to(PACKAGE).with_suffix("").parts for file in FILES]
+    assert {floor for floor, *_ in parts} == {*FLOORS, "__init__"}
+    for floor, rooms in ROOMS.items():
+        assert {room for at, *names in parts if at == floor for room in names[:1]} == {*rooms, "__init__"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_imports_go_one_way(file: Path):
-    floor = file.relative_to(PACKAGE).parts[0]
+    floor, *inside = file.relative_to(PACKAGE).with_suffix("").parts
     if floor not in FLOORS:
         return
-    allowed = {"errors", *FLOORS[: FLOORS.index(floor) + 1]}
-    own = {name for name in imported(file) if name.split(".")[0] == "nejax"}
-    assert {name.split(".")[1] for name in own} <= allowed
+    names = imported(file)
+    for name in names:
+        package, *above = name.split(".")
+        if package != "nejax":
+            continue
+        assert above[0] in FLOORS[: FLOORS.index(floor) + 1], f"{name} is on a higher floor"
+        if above[0] == floor and floor in ROOMS:
+            rooms = ROOMS[floor]
+            assert above[1] in rooms[: rooms.index(inside[0]) + 1], f"{name} is in a higher room"
     if floor in OUTSIDE:
-        assert {name.split(".")[0] for name in imported(file)} - {"nejax"} <= OUTSIDE[floor]
+        assert {name.split(".")[0] for name in names} - {"nejax"} <= OUTSIDE[floor]
+
+
+def test_files_import_in_no_circle():
+    """Within a room too."""
+    edges = {
+        ".".join(("nejax", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): imported(file)
+        for file in FILES
+    }
+    edges["nejax"] = set()  # it imports a name when it is asked for
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"{' -> '.join((*path, name))}"
+        if name not in done and name in edges:
+            for other in edges[name]:
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+@pytest.mark.parametrize(
+    ("modules", "without"),
+    [
+        ([file for file in FILES if file.is_relative_to(PACKAGE / "neuron")], {"flax", "absl", "optax", "orbax"}),
+        ([PACKAGE / "atlas" / "atlas.py", PACKAGE / "atlas" / "explorer" / "server.py"], {"jax", "flax", "absl"}),
+    ],
+    ids=["neuron", "an atlas and its explorer"],
+)
+def test_what_is_not_imported_on_the_way(modules: list[Path], without: set[str]):
+    names = [".".join(("nejax", *file.relative_to(PACKAGE).with_suffix("").parts)) for file in modules]
+    code = f"import sys, {', '.join(names)}; print(*{without!r} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_files_stay_short():

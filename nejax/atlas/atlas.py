@@ -5,9 +5,8 @@ import math
 import operator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from nejax.atlas.entries import Bands, Example, Feature, Histogram, SimilarFeature, lacks
@@ -19,7 +18,9 @@ from nejax.atlas.texts import text_at
 from nejax.atlas.units import POSITIVE, Units
 from nejax.errors import UserError
 from nejax.models.formats.tokens import decode_pieces
-from nejax.neuron.clustering.average_linkage import Linkage
+
+if TYPE_CHECKING:
+    from nejax.neuron.clustering.average_linkage import Linkage
 
 
 def open_atlas(directory: Path | str) -> "Atlas":
@@ -306,7 +307,11 @@ class Atlas:
         counts = self._files.arrays["band_counts"][row].astype(np.int64)
         return Bands(edges, counts, np.array(self._files.arrays["bands"][row]))
 
-    def _linkage(self, neuron: Neuron) -> Linkage:
+    def _linkage(self, neuron: Neuron) -> "Linkage":
+        import jax.numpy as jnp  # not for those who only read an atlas
+
+        from nejax.neuron.clustering.average_linkage import Linkage
+
         merges = self._files.arrays["merges"][neuron.layer * self.d_mlp + neuron.index]
         mask = np.arange(len(merges) + 1) < neuron.n_examples
         return Linkage(jnp.asarray(merges), jnp.int32(neuron.n_merges), jnp.asarray(mask))

@@ -3,15 +3,16 @@
 import dataclasses
 import math
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nejax.atlas.entries import Bands, Example, Feature, Histogram, counted
 from nejax.atlas.plain import fields_of, plain
 from nejax.atlas.units import NEGATIVE, capitalized, neuron_name
-from nejax.neuron.clustering.average_linkage import Linkage, cut
-from nejax.pipeline.passes.split import largest_first
+
+if TYPE_CHECKING:
+    from nejax.neuron.clustering.average_linkage import Linkage
 
 _SHOWN_FEATURES = 8
 
@@ -123,7 +124,7 @@ class Neuron:
         return self._atlas._bands(self)
 
     @cached_property
-    def linkage(self) -> Linkage:
+    def linkage(self) -> "Linkage":
         """The dendrogram of its examples, for `nejax.cut`: leaf `i` is example `i`, later leaves are masked."""
         return self._atlas._linkage(self)
 
@@ -137,6 +138,9 @@ class Neuron:
         Returns:
             [n_examples] int32 labels: 0 is the largest cluster, ties to the one with the strongest example.
         """
+        from nejax.neuron.clustering.average_linkage import cut  # JAX: not for those who only read an atlas
+        from nejax.neuron.clustering.labels import largest_first
+
         return np.asarray(largest_first(cut(self.linkage, height)))[: self.n_examples]
 
     def to_dict(self) -> dict[str, Any]:

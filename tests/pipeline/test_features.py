@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components as scipy_components
 
 from nejax.errors import UserError
 from nejax.neuron.clustering.kernel_kmeans import kmeans_from_distances
+from nejax.neuron.clustering.labels import largest_first
 from nejax.neuron.clustering.quality import silhouette
 from nejax.neuron.clustering.spectral import spectral
 from nejax.neuron.embeddings import embedding_distances
@@ -24,7 +25,6 @@ from nejax.pipeline.passes.split import (
     Clustered,
     LayerClusterer,
     calibrated_height,
-    largest_first,
 )
 from nejax.pipeline.run.constants import HEIGHT_QUANTILE
 from nejax.pipeline.run.settings import Clustering, Method

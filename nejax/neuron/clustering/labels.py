@@ -1,4 +1,4 @@
-"""Labels of examples: 0..k-1 in order of first appearance, -1 where masked."""
+"""Labels of examples, 0..k-1: in order of first appearance, or the largest cluster first. -1 where masked."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
@@ -20,3 +20,12 @@ def relabel(groups: Int[Array, " n"], mask: Bool[Array, " n"]) -> Int[Array, " n
     first = jnp.min(jnp.where(same, rows[None, :], n - 1), axis=1)  # the first row of each row's group
     order = jnp.cumsum((first == rows) & mask, dtype=jnp.int32) - 1
     return jnp.where(mask, order[first], -1)
+
+
+def largest_first(labels: Int[Array, " n"]) -> Int[Array, " n"]:
+    """Rename clusters so that 0 is the largest; of equally large ones, the one that appears first."""
+    n = labels.shape[0]
+    size = jnp.zeros(n, jnp.int32).at[jnp.where(labels >= 0, labels, n)].add(1, mode="drop")
+    order = jnp.argsort(-size, stable=True)
+    rank = jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
+    return jnp.where(labels >= 0, rank[labels], -1)

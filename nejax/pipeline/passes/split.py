@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 from nejax.errors import UserError
 from nejax.neuron._kernels.one_kernel import layer_program, loops_are_kernels
 from nejax.neuron.clustering.average_linkage import Linkage, average_linkage
+from nejax.neuron.clustering.labels import largest_first
 from nejax.neuron.clustering.quality import silhouette
 from nejax.neuron.clusters import central_examples, cohesion, feature_directions
 from nejax.neuron.coordinates import principal_coordinates
@@ -126,15 +127,6 @@ def cluster_neuron(
         coordinates_share=defined(share),
         directions=feature_directions(x, w, label),
     )
-
-
-def largest_first(labels: Int[Array, " n"]) -> Int[Array, " n"]:
-    """Rename clusters so that 0 is the largest; of equally large ones, the one that appears first."""
-    n = labels.shape[0]
-    size = jnp.zeros(n, jnp.int32).at[jnp.where(labels >= 0, labels, n)].add(1, mode="drop")
-    order = jnp.argsort(-size, stable=True)
-    rank = jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
-    return jnp.where(labels >= 0, rank[labels], -1)
 
 
 class LayerClusterer:
