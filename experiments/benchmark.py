@@ -19,7 +19,7 @@ and TransformerLens, each in its own process, in turns; its growth; a picture of
 loss adds to a step of an SAE's training), `similar` (the features most like each feature: nejax's search, exact and
 approximate, beside the products it needs at least and PyNNDescent, with memory and recall), `importance` (activations
 of a real run's examples without each earlier token: nejax's shared branches beside whole passes of the model, whose
-results must agree). The peers come with `pip install -e '.[benchmark]'`. Figures are in BUILD_NOTES.md.
+results must agree). The peers come with `pip install -e '.[benchmark]'`. Figures are in docs/measurements.md.
 """
 
 import json

@@ -12,7 +12,7 @@ done, and resumes where it was interrupted.
     python experiments/build_atlas.py --sae=runs/train_sae/sae --run=runs/latents          # an SAE's latents as neurons
 
 With no flag: the bundled gpt2-tiny (4 layers of 1,024 neurons) on Python's own documentation; the time it takes and the
-numbers to expect are in BUILD_NOTES.md.
+numbers to expect are in docs/measurements.md.
 """
 
 import dataclasses

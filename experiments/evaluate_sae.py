@@ -6,8 +6,8 @@ Produces, in `--run`: `scorecard.json`, `scorecard.md` (printed too) and `scorec
     python experiments/evaluate_sae.py --sae=jbloom/GPT2-Small-SAEs-Reformatted/blocks.8.hook_resid_pre \\
         --model=gpt2 --corpus=Skylion007/openwebtext --held_out=0
 
-The first takes two and a half minutes on two cores; the numbers to expect are in BUILD_NOTES.md. The SAE may be one of
-SAELens, of sparsify, or of train_sae.py: a folder, or a name on the Hub.
+The first takes two and a half minutes on two cores; the numbers to expect are in docs/measurements.md. The SAE may be
+one of SAELens, of sparsify, or of train_sae.py: a folder, or a name on the Hub.
 """
 
 import json

@@ -8,7 +8,7 @@ which works from any file server, also under a sub-path. Nothing is loaded from 
     python experiments/explore.py --export=site --max_mb=200       # then: python -m http.server --directory site
 
 Neither an accelerator nor JAX is used. It answers within two seconds of its start, also for the 36,864 neurons of a
-GPT-2 small; how fast, and how large a static site becomes, is in BUILD_NOTES.md.
+GPT-2 small; how fast, and how large a static site becomes, is in docs/measurements.md.
 """
 
 from absl import flags

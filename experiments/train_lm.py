@@ -8,8 +8,8 @@ exactly where it was.
     python experiments/train_lm.py --corpus=texts/,more.jsonl.xz --n_layers=12 --d_model=768 --n_heads=12 \\
         --precision=bfloat16 --steps=100000 --run=runs/small         # GPT-2 small
 
-The time that the first takes and the numbers to expect are in BUILD_NOTES.md; the command and figures of the bundled
-gpt2-tiny are in nejax/assets/gpt2-tiny/README.md.
+The time that the first takes and the numbers to expect are in docs/measurements.md; the command and figures of the
+bundled gpt2-tiny are in nejax/assets/gpt2-tiny/README.md.
 """
 
 import json

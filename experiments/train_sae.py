@@ -9,7 +9,7 @@ exactly where it was. The SAE is on one device; the model reads on all.
     python experiments/train_sae.py --model=gpt2 --corpus=Skylion007/openwebtext --max_sequences=0 --held_out=0.001 \\
         --site=blocks.8.hook_resid_pre --d_sae=24576 --steps=50000 --batch_size=4096 --run=runs/gpt2-8-pre
 
-The first takes three minutes on two cores; the numbers to expect are in BUILD_NOTES.md.
+The first takes three minutes on two cores; the numbers to expect are in docs/measurements.md.
 """
 
 import json
