@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """Something a user can mend: one line that says what was wrong, what was expected, and how to mend it."""
+    """An error that a user can fix: one line that says what was wrong, what was expected, and how to fix it."""
 
 
 def refuse_undecodable(what: str, value: object) -> None:

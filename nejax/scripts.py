@@ -35,7 +35,7 @@ def read_flags(*expected: str) -> None:
 
 
 def run_script(main: Callable[[list[str]], None], *, what_is_left: str = "") -> None:
-    """Run an absl `main`. What a user can cause ends in one line on standard error, without a traceback.
+    """Run an absl `main`. Errors that a user can cause end in one line on standard error, without a traceback.
 
     The exit status is 2 after a `UserError` or a flag that cannot be read, and 130 after Ctrl-C.
 

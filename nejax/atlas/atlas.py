@@ -69,11 +69,11 @@ class Atlas:
         """Most tokens after the peak."""
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
-        """Pickled by its place, and opened again there."""
+        """Pickled as its path, and opened again there."""
         return type(self), (self.path,)
 
     def close(self) -> None:
-        """Let go of the files. Nothing can be read after that."""
+        """Close the files. Nothing can be read after that."""
         self._files.close()
 
     @property
@@ -91,8 +91,8 @@ class Atlas:
 
         Args:
             layer: index of the layer.
-            index: of the neuron in the layer. With two sides, the units of negative sides, `d_mlp` / 2 and above, are
-                taken as they stand in tables and addresses.
+            index: of the neuron in the layer. With two sides, `d_mlp` / 2 and above are the units of negative sides, as
+                in tables and addresses.
             side: "positive" or "negative", of neurons with two sides.
 
         Raises:
@@ -156,13 +156,14 @@ class Atlas:
     def pieces(self, sequence: int) -> list[str]:
         """The text of each token of a sequence.
 
-        The first is BOS, which shows as its name ("<|endoftext|>"). A character that straddles tokens is with the last
-        of them, and the others are empty.
+        The first is BOS, which shows as its name ("<|endoftext|>"). A character that straddles tokens belongs to the
+        last of them, and the others are empty.
         """
         return decode_pieces(self.tokens(sequence).tolist(), self._token_bytes)
 
     def text(self, sequence: int) -> str:
-        """The text of a sequence without BOS, as it stands in its document; half a character at an end is U+FFFD."""
+        """The text of a sequence without BOS, as it stands in its document; a part of a character at either end is
+        U+FFFD."""
         return "".join(self.pieces(sequence)[1:])
 
     def document(self, sequence: int) -> str:

@@ -1,4 +1,4 @@
-"""The picture of how meanings multiply below the maximum: how far apart a neuron's inputs are, band by band."""
+"""The plot of how far apart a neuron's inputs are in each band of its activation."""
 
 import itertools
 from pathlib import Path
@@ -18,7 +18,7 @@ from nejax.atlas.plots import BLUE, ORANGE
 from nejax.errors import UserError
 
 MOST_PANELS = 12
-"""Layers with a panel of their own; of deeper models so many, evenly chosen, the first and last among them."""
+"""The most layers with a panel of their own; of deeper models so many, evenly chosen, with the first and the last."""
 
 MOST_LABELS = 6
 """Lines that are labelled one by one; more have a scale of colours."""

@@ -1,4 +1,4 @@
-"""Neurons whose features are plainly different things, chosen by measures alone."""
+"""Neurons whose features clearly differ, selected by measures alone."""
 
 from collections.abc import Mapping
 
@@ -26,8 +26,8 @@ def clearest(
         n: how many, at most.
         n_features: large features a neuron must have.
         n_examples: examples that make a feature large.
-        n_documents: a feature is large only if its examples come from so many documents: in one of them alone it may be
-            no more than a name.
+        n_documents: a feature is large only if its examples come from so many documents: within one document it may be
+            only a name.
         share: of the neuron's examples, that must be in large features.
         by_layer: no more than one of a layer.
 

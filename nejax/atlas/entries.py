@@ -1,4 +1,4 @@
-"""What a neuron of an atlas consists of: its features and their examples, as plain values."""
+"""The features of a neuron and their examples, as plain values."""
 
 import dataclasses
 import re
@@ -16,7 +16,8 @@ _LONGEST_PEAK = 30
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Example:
-    """A sequence that excites a neuron, and the window of tokens around the place where it does so most: the peak."""
+    """A sequence that excites a neuron, and the window of tokens around its peak, the position of the highest
+    activation."""
 
     sequence: int
     """Number of the sequence in the corpus."""
@@ -33,14 +34,14 @@ class Example:
     tokens: np.ndarray
     """[n_tokens] int32: the ids in the window, which ends where the sequence does."""
     pieces: list[str]
-    """[n_tokens]: the text of each token. The BOS token shows as its name; a character that straddles tokens is with
+    """[n_tokens]: the text of each token. The BOS token shows as its name; a character that straddles tokens belongs to
     the last of them, and the others are empty."""
     activations: np.ndarray
     """[n_tokens] float32: of the neuron at each token (stored as float16, so within 0.05% of the model's)."""
     peak: int
     """Index of the peak in the window."""
     peak_text: str
-    """All characters that the peak's token has a part of: its own text, but for characters that straddle tokens."""
+    """All characters that the peak's token has a byte of: its own text, with characters that straddle tokens whole."""
     coordinates: tuple[float, float]
     """Of its embedding, at length 1, on the two axes along which those of the neuron's examples spread most, from
     their mean (stored as float16)."""
@@ -49,8 +50,8 @@ class Example:
     @property
     def importance(self) -> np.ndarray:
         """[n_tokens] float32 between 0 and 1: how much of the activation is lost without each token of the window, as
-        a part of what is lost without the peak's own; see `nejax.neuron.importance.token_importance`. NaN behind the
-        peak, more tokens before it than were ablated, and everywhere in an example that was not measured (only the
+        a part of what is lost without the peak's own; see `nejax.neuron.importance.token_importance`. NaN after the
+        peak, further before it than tokens were ablated, and everywhere in an example that was not measured (only the
         most central ones of each feature are) or that does not need its own token.
 
         Raises:
@@ -67,7 +68,7 @@ class Example:
         return "".join(self.pieces[starts_with_bos:])
 
     def snippet(self, width: int = 60) -> str:
-        """A line of the text around the peak, which stands in [[ ]]; see `around_peak`. Where it is cut stands ….
+        """A line of the text around the peak, which is in [[ ]]; see `around_peak`. Cut ends are marked by ….
 
         Args:
             width: at most so many characters, but for a peak that is longer.
@@ -80,7 +81,7 @@ class Example:
     def around_peak(self) -> tuple[str, str, str]:
         """The window as a line: the text before the peak, the peak, the text after it.
 
-        Line breaks show as ⏎, other white space as one space. The space that a peak begins with is left to the text
+        Line breaks show as ⏎, other white space as one space. The space that a peak begins with belongs to the text
         before it; a peak inside a character is the whole character; a long peak is cut.
         """
         starts_with_bos = self.peak == self.position
@@ -93,7 +94,7 @@ class Example:
         return _visible(before), beginning(_visible(peak), _LONGEST_PEAK), _visible(after)
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields as plain values, see `nejax.atlas.plain.plain`; `importance` is None where it was not taken."""
+        """Its fields as plain values, see `nejax.atlas.plain.plain`; `importance` is None where it was not measured."""
         return fields_of(self) | {"importance": plain(self._importance)}
 
     def __repr__(self) -> str:
@@ -102,7 +103,7 @@ class Example:
 
 
 class Histogram(NamedTuple):
-    """How a neuron's activation is spread over a sample of the corpus's tokens."""
+    """The histogram of a neuron's activation over a sample of the corpus's tokens."""
 
     edges: np.ndarray
     """[n_bins + 1] float64: from the lowest activation in the sample to the highest over the corpus, at equal
@@ -126,7 +127,7 @@ class Bands(NamedTuple):
 
 
 def lacks(what: str, flag: str) -> UserError:
-    """The error that says that a stage was not asked for when an atlas was built."""
+    """The error for data of a stage that an atlas was built without."""
     return UserError(
         f"this atlas was built without {what}; run experiments/build_atlas.py with {flag} on its run directory"
     )
@@ -148,8 +149,8 @@ class SimilarFeature(NamedTuple):
     side: str = ""
     """Of the neuron, see `Neuron.side`."""
     shares_example: bool = False
-    """Both have the same token of the same sequence as their central example: of two central inputs, a similarity of 1
-    says no more than that."""
+    """Both have the same token of the same sequence as their central example: the similarity of 1 of two central inputs
+    then means nothing else."""
 
     def __str__(self) -> str:
         name = capitalized(neuron_name(self.layer, self.number, self.side))
@@ -159,7 +160,7 @@ class SimilarFeature(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Feature:
-    """One of the things that a neuron answers to: a cluster of its examples."""
+    """One of the things that a neuron responds to: a cluster of its examples."""
 
     index: int
     """In its neuron: 0 is the largest feature."""

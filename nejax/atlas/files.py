@@ -1,4 +1,4 @@
-"""The files of an atlas, opened for reading and found whole."""
+"""The files of an atlas, checked and opened for reading."""
 
 import json
 import sqlite3
@@ -74,11 +74,11 @@ class AtlasFiles:
             raise error if isinstance(error, UserError) else self.damaged(error) from error
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
-        """Pickled by its place, and opened again there."""
+        """Pickled as its path, and opened again there."""
         return type(self), (self.path,)
 
     def close(self) -> None:
-        """Let go of the database. Nothing can be read from it after that."""
+        """Close the database. Nothing can be read from it after that."""
         self._database.close()
 
     def rows(self, query: str, *values: int | str) -> list[sqlite3.Row]:

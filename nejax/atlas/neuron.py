@@ -19,7 +19,7 @@ _SHOWN_FEATURES = 8
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Neuron:
-    """One neuron: its measures, and what it answers to. Measures with nothing behind them are NaN.
+    """One neuron: its measures, features and examples. Measures without data are NaN.
 
     Where neurons have two sides (`Atlas.sides`), this is one of them. Every activation of a negative side (its
     maximum, its moments, its histogram, its examples') is the neuron's times -1, so that its examples' are positive.
@@ -96,7 +96,7 @@ class Neuron:
 
     @property
     def name(self) -> str:
-        """As a person calls it: "layer 3, neuron 17, negative side"."""
+        """Its name in text: "layer 3, neuron 17, negative side"."""
         return neuron_name(self.layer, self.number, self.side)
 
     @cached_property
@@ -129,7 +129,7 @@ class Neuron:
         return self._atlas._linkage(self)
 
     def cut(self, height: float) -> np.ndarray:
-        """The features that another height would give.
+        """The labels of a cut at another height.
 
         Args:
             height: cosine distance up to which clusters merge. `self.height` gives the feature of each example, if the

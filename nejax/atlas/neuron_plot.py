@@ -1,4 +1,5 @@
-"""A picture of one neuron: the dendrogram of its examples, coloured by feature, beside what each feature answers to."""
+"""A picture of one neuron: the dendrogram of its examples, coloured by feature, next to the peak tokens of each
+feature."""
 
 from collections import Counter
 from pathlib import Path

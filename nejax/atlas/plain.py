@@ -28,6 +28,6 @@ def plain(value: Any) -> Any:
 
 
 def fields_of(entry: Any, *left_out: str) -> dict[str, Any]:
-    """The public fields of a dataclass, as plain values, but for some."""
+    """The public fields of a dataclass, except some, as plain values."""
     names = [field.name for field in dataclasses.fields(entry) if not field.name.startswith("_")]
     return {name: plain(getattr(entry, name)) for name in names if name not in left_out}

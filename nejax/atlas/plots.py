@@ -1,4 +1,4 @@
-"""Pictures of an atlas: how its measures are spread in each layer."""
+"""Plots of an atlas: the distribution of its measures in each layer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ _SILHOUETTE = _Panel("Silhouette", "mean silhouette", "silhouette")
 
 
 def plot_measures(atlas: Atlas, folder: Path | str) -> list[Path]:
-    """Draw how the measures are spread over the neurons and the features.
+    """Draw the distributions of measures over neurons and features.
 
     Args:
         atlas: opened.
@@ -82,7 +82,7 @@ def _neurons(atlas: Atlas) -> Figure:
 
 
 def _separation(neurons: dict[str, np.ndarray]) -> _Panel:
-    """What tells how far apart features are: the height of the cut, or after other clusterings the silhouette."""
+    """The measure of how far apart features are: the height of the cut, or for other clusterings the silhouette."""
     return _SILHOUETTE if np.isnan(neurons["height"]).all() else _HEIGHT
 
 

@@ -1,4 +1,4 @@
-"""What a person reads of an SAE's scorecard: a page of Markdown, and a picture."""
+"""An SAE's scorecard for readers: a page of Markdown, and a plot."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ class Scorecard(NamedTuple):
     """Everything that was found of one SAE."""
 
     about: dict[str, Any]
-    """What it is, and what it was tried on."""
+    """What it is, and what it was evaluated on."""
     report: SAEReport
     """For itself."""
     losses: SpliceLosses

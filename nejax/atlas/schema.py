@@ -100,9 +100,9 @@ All ids count from 0 without gaps, so a range of ids finds what belongs to a neu
 `SELECT * FROM neurons AS n JOIN examples AS e ON e.id BETWEEN n.first_example AND n.first_example + n.n_examples - 1`
 
 Where `sides` in `meta` is 2, a row of `neurons` is one side of a neuron: of a layer's `d_mlp` units the first half are
-the positive sides, and unit `j + d_mlp / 2` is the negative side of neuron `j`. All that is said of the activation of a
-negative side is said of the neuron's activation times -1.
+the positive sides, and unit `j + d_mlp / 2` is the negative side of neuron `j`. Every value of the activation of a
+negative side is of the neuron's activation times -1.
 """
 
 INDEXES = ("CREATE INDEX examples_by_sequence ON examples (sequence)",)
-"""Made when all rows are there, which is quicker than to keep them up with each."""
+"""Made after all rows, which is faster than updating them with each row."""

@@ -16,7 +16,7 @@ LONGEST_QUERY = 1000
 
 
 class PeakMatch(NamedTuple):
-    """A feature that peaks inside what was looked for."""
+    """A feature that peaks inside a match."""
 
     layer: int
     neuron: int
@@ -51,7 +51,7 @@ class SearchResult(NamedTuple):
 
 
 class Found(NamedTuple):
-    """All that a query finds, best first."""
+    """All results of a query, best first."""
 
     sequences: np.ndarray
     """[n_sequences] those with the most examples that peak inside a match first, then by number."""
@@ -62,19 +62,19 @@ class Found(NamedTuple):
 
 
 def find(files: AtlasFiles, query: str) -> Found:
-    """Look a query up in an atlas.
+    """Search an atlas.
 
     Args:
         files: of the atlas.
         query: words, one after the other in a sequence; a "*" at the end lets the last be the beginning of a word.
             White space, punctuation and upper case do not matter. In scripts that are written without spaces, any
-            part of a text is found. A query without words finds its signs, as they stand, but for a single space; those
-            by which the explorer shows what cannot be seen ("⏎", "·") stand for that too.
+            part of a text is found. A query without words finds its signs exactly, except for a single space; the
+            explorer's signs for invisible characters ("⏎", "·") also match those characters.
 
     Returns:
-        What holds the query within one sequence, and the features with examples that peak inside it: at a token that
-        has a byte of it. Those that peak at a token whose only word is the query are found too, though it be a
-        part of a word of the text.
+        The sequences that hold the query, and the features with examples that peak inside it: at a token that has a
+            byte of it. Those that peak at a token whose only word is the query are found too, even where it is a part
+            of a word of the text.
 
     Raises:
         UserError: the query is longer than `LONGEST_QUERY`, or the atlas is damaged.

@@ -1,4 +1,4 @@
-"""What a person reads when an atlas is finished."""
+"""The summary of a finished atlas, for readers."""
 
 from shlex import quote
 from textwrap import fill, indent
@@ -32,8 +32,8 @@ Table = dict[str, np.ndarray]
 def summarize(atlas: Atlas) -> str:
     """Describe an atlas in text for a terminal of 100 columns.
 
-    What it was made of, how its layers differ, its most and its least polysemantic neurons with examples of their
-    features, where its files are, and how to go on.
+    Its model and corpus, its layers, its most and least polysemantic neurons with examples of their features, its
+    files, and commands for what to do next.
     """
     neurons, features = atlas.neurons_table(), atlas.features_table()
     floor = f"of the {_unit(atlas)}s with {_floor(atlas)} examples or more"
@@ -101,7 +101,7 @@ def _counted_as(atlas: Atlas) -> str:
 
 
 def _left_out(atlas: Atlas, neurons: Table) -> str:
-    """How much of what excites the neurons is the same text again."""
+    """How many near-duplicates there were among the neurons' examples."""
     left, most = neurons["repeats_left_out"], atlas.manifest["settings"]["max_repeats"]
     where = f", in {counted(int((left > 0).sum()), _unit(atlas))}" if left.any() else ""
     found = counted(int(left.sum()), "near-duplicate")
@@ -109,7 +109,7 @@ def _left_out(atlas: Atlas, neurons: Table) -> str:
 
 
 def _causes(settings: dict[str, Any], facts: dict[str, Any]) -> str:
-    """Which examples have token importance, and whether another way to take a token away would say the same."""
+    """Which examples have token importance, and how well other ways to ablate a token agree."""
     own = settings["importance_by"]
     others = {pair: found for pair, found in facts["agreement"].items() if own in pair.split(", ")}
     agreed = ", ".join(
@@ -176,7 +176,7 @@ def _layers(atlas: Atlas, neurons: Table) -> str:
 
 
 def most_polysemantic(atlas: Atlas) -> list[Neuron]:
-    """The five neurons with the highest mean distance between examples, of those that have enough to tell."""
+    """The five neurons with the highest mean distance between examples, of those that have enough."""
     neurons, features = atlas.neurons_table(), atlas.features_table()
     large = features["neuron_id"][features["n_examples"] >= MIN_IN_FEATURE]
     has_two = np.bincount(large, minlength=atlas.n_neurons) >= 2

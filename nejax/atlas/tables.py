@@ -1,4 +1,4 @@
-"""A layer's part of the atlas's tables, as columns."""
+"""A layer's rows of the atlas's tables, as columns."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ N_PEAK_TOKENS = 5
 """How many of its most frequent peak tokens a feature is listed with."""
 
 Columns = dict[str, np.ndarray]
-"""A part of a table: one array a column, in the words of `nejax.atlas.schema.SCHEMA`."""
+"""A part of a table: one array for each column, named as in `nejax.atlas.schema.SCHEMA`."""
 
 
 class LayerTables(NamedTuple):

@@ -1,4 +1,4 @@
-"""What of a text can be searched for: its words, the characters of scripts without spaces, and its signs."""
+"""The searchable terms of a text: its words, the characters of scripts without spaces, and its signs."""
 
 import re
 import unicodedata
@@ -33,11 +33,11 @@ class Term(NamedTuple):
     start: int
     """Its first character in the text."""
     stop: int
-    """The character behind it."""
+    """The index after its last character in the text."""
 
 
 def terms(text: str) -> Iterator[Term]:
-    """What of a text can be searched for.
+    """The searchable terms of a text.
 
     Words are lower-cased runs of letters and digits: "It's naïve, 3.5%" has it, s, naïve, 3, 5. In scripts that are
     written without spaces each letter, digit or mark is one. Signs are all other characters, but for a single space
@@ -66,17 +66,17 @@ class Phrase(NamedTuple):
 
     terms: list[str]
     offsets: list[int]
-    """How far each is behind the first, in the measure of `Term.at`."""
+    """The offset of each from the first, in units of `Term.at`."""
     is_signs: bool
     is_prefix: bool
-    """The last may go on."""
+    """The last may be the beginning of a longer word."""
 
 
 def readings(query: str) -> list[Phrase]:
-    """What a query asks for: its words, whatever stands between them; if it has none, its signs.
+    """The terms of a query: its words, whatever is between them; if it has none, its signs.
 
-    A "*" at the end lets the last word go on. Signs are also read as what the explorer's pages show them for: "⏎" is a
-    line break, "·" a space.
+    A "*" at the end lets the last word be the beginning of a longer one. Signs that the explorer's pages show for
+    invisible characters also match these: "⏎" is a line break, "·" a space.
     """
     asked = [_phrase(query.strip() or query, is_prefix=query.rstrip().endswith("*")), _phrase(hidden(query))]
     some = [phrase for phrase in asked if phrase.terms]
@@ -84,7 +84,7 @@ def readings(query: str) -> list[Phrase]:
 
 
 def hidden(text: str) -> str:
-    """A text with every sign for what cannot be seen replaced by the thing itself."""
+    """A text with the signs for invisible characters replaced by these characters."""
     return _SHOWN_SIGN.sub(lambda sign: _SHOWN.get(sign[0]) or chr(min(int(sign[1], 16), 0x10FFFF)), text)
 
 

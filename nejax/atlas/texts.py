@@ -1,4 +1,4 @@
-"""What stands at a token: its text, or the character that it is a part of."""
+"""The text at a token: its own, or the character that it is a part of."""
 
 import re
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ def text_at(tokens: Sequence[int] | np.ndarray, position: int, table: Sequence[b
         table: from `nejax.models.formats.tokens.token_bytes`.
 
     Returns:
-        The token's own text; where it begins or ends within a character, with the whole of that character. Bytes that
-        belong to none show as one U+FFFD.
+        The token's own text; where it begins or ends within a character, that character is whole. Invalid bytes show as
+        one U+FFFD.
     """
     own = table[tokens[position]]
     try:
@@ -51,7 +51,7 @@ class Texts:
         self._is_whole = np.array(is_whole)
 
     def numbers_at(self, tokens: np.ndarray, length: np.ndarray, row: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Which text stands where.
+        """The text at each of some positions.
 
         Args:
             tokens: [n_sequences, seq_len].

@@ -9,7 +9,7 @@ POSITIVE, NEGATIVE = "positive", "negative"
 
 
 class Units(NamedTuple):
-    """What the units of a layer are: its neurons, or, of gated neurons, first all positive sides, then all negative."""
+    """The units of a layer: its neurons, or, if they are gated, first all positive sides, then all negative ones."""
 
     n: int
     """In a layer: the `d_mlp` of an atlas."""
@@ -40,7 +40,7 @@ class Units(NamedTuple):
         return (unit + self.n_neurons) % self.n
 
     def unit(self, index: int, side: str) -> int:
-        """The unit that a person means.
+        """The unit of an index and a side.
 
         Args:
             index: of the neuron in its layer; or of a negative side's unit, whatever `side` is.

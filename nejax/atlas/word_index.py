@@ -1,9 +1,9 @@
 """The index of an atlas's texts: where in the corpus each term stands, and which features peak at it.
 
 A place is a number: the sequence times 2^32, plus `Term.at`, plus 2^31 for a sign. Places of two words, or of two
-signs, differ by as much as the terms are apart. Behind each word is a gap, whose place is the word's plus 2^30.
-A token that is a part of a word, a fragment, is a term too where an example peaks at it: its place is the sequence
-times 2^32, plus 2^29, plus its position.
+signs, differ by as much as the terms are apart. After each word is a gap, whose place is the word's plus 2^30. A token
+that is a part of a word, a fragment, is a term too where an example peaks at it: its place is the sequence times 2^32,
+plus 2^29, plus its position.
 """
 
 import codecs
@@ -21,7 +21,7 @@ SIGN = 1 << 31
 """What is added to the place of a sign."""
 
 GAP = 1 << 30
-"""What is added to the place of a word for that of the gap behind it."""
+"""What is added to the place of a word for that of the gap after it."""
 
 
 FRAGMENT = 1 << 29
@@ -48,7 +48,7 @@ def index_piece(
 
     Returns:
         The ascending places of each term; and, for each pair of a peak and a term that its token has a byte of, the
-        peak's index and the term's place. A token that has no byte of a word is in the gap behind a word, too.
+        peak's index and the term's place. A token that has no byte of a word is in the gap after a word, too.
     """
     number_of: dict[str, int] = {}
     numbers: list[int] = []
@@ -139,7 +139,7 @@ def rows_of_places(of_term: dict[str, np.ndarray], shard: int) -> Iterator[tuple
 
 
 def _overlapping(found: Sequence[Term], start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of stretches of a text: how many terms end before each, and how many it has a character of."""
+    """For stretches of a text: how many terms end before each, and how many it has a character of."""
     before = np.searchsorted([term.stop for term in found], start, side="right")
     return before, np.maximum(np.searchsorted([term.start for term in found], stop, side="left") - before, 0)
 
@@ -171,7 +171,7 @@ def _is_whole(own: bytes) -> bool:
 
 
 def _straddled(tokens: Sequence[int], table: Sequence[bytes]) -> tuple[str, np.ndarray, np.ndarray]:
-    """A text, and the first character of each token and the one behind its last; characters may straddle tokens."""
+    """A text, and the first character of each token and the one after its last; characters may straddle tokens."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     text, start, stop = "", [], []
     for token in tokens:

@@ -55,7 +55,7 @@ def load_model(
     input_weights: str = "native",
     revision: str | None = None,
 ) -> LoadedModel:
-    """Load a language model with its tokenizer: a GPT-2, or one of Llama's kind.
+    """Load a language model with its tokenizer: a GPT-2 or a Llama-style model.
 
     Args:
         name: in this order: `"gpt2-tiny"`, which comes with the package; `"smollm2"`, which comes with the package
@@ -90,7 +90,7 @@ def load_model(
 
 
 def model_files(name: str) -> dict[str, Path]:
-    """The files that a model is read from, those that its fingerprint is of, by their names.
+    """The files that a model is read from and that its fingerprint covers, by their names.
 
     Args:
         name: as for `load_model`.

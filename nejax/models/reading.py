@@ -1,20 +1,20 @@
-"""What a model offers the rest of the library: a look at every layer from inside one forward pass.
+"""The interface of models to the rest of the library: access to every layer inside one forward pass.
 
 A model is anything with `input_weights()` of shape `[n_layers, d_model, d_mlp]`, `input_bias()` of shape
-`[n_layers, d_mlp]`, and a call that takes tokens, a reader and an editor. Its `sides` is 2 if every neuron of it stands
-there twice (see `nejax.models.families.two_sided`), else 1. For token importance it also has
-`read_branches`, which takes tokens, `Branches`, a reader and an editor, and `embed`, from tokens and their positions to
-the residual stream before the first layer, and `first_layers(n)`, the same model without its layers from `n` on.
+`[n_layers, d_mlp]`, and a call that takes tokens, a reader and an editor. Its `sides` is 2 if every neuron is two units
+(see `nejax.models.families.two_sided`), else 1. For token importance it also has `read_branches`, which takes tokens,
+`Branches`, a reader and an editor, and `embed`, from tokens and their positions to the residual stream before the first
+layer, and `first_layers(n)`, the same model without its layers from `n` on.
 
 A *reader* is a pure function of one layer's `LayerView`. It runs inside the `lax.scan` over the layers, so what it
 returns should be small; the results come back stacked over the layers. XLA drops what a reader ignores.
 
 An *editor* is a pure function `(name, value, layer) -> value`, called with each named value of `LayerView` as soon as
-it is computed; what it returns (same shape and dtype) is what the model goes on with. This is how a neuron is silenced
-or a sparse autoencoder spliced in.
+it is computed; the model continues with what it returns (same shape and dtype). This is how a neuron is ablated or a
+sparse autoencoder spliced in.
 
-*Branches* are other continuations of sequences: what would follow if from some position on the tokens were others. They
-cost only the tokens that they have themselves, since attention is causal: what comes before is the sequence's.
+*Branches* are other continuations of sequences: from some position on, the tokens are different ones. They cost only
+their own tokens, since attention is causal: the earlier keys and values are the sequence's.
 """
 
 from collections.abc import Callable
@@ -49,7 +49,7 @@ class Branches(NamedTuple):
     """Tokens that continue sequences in another way, in blocks; the branches of a block are of one sequence."""
 
     sequence: Int[Array, " blocks"]
-    """Which of the sequences each block's branches leave."""
+    """The sequence that each block's branches leave."""
     tokens: Int[Array, "blocks rows"]
     position: Int[Array, "blocks rows"]
     """Of each token; of one branch, all different. Positions need not follow each other in the block."""

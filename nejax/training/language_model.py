@@ -19,7 +19,7 @@ def plain_loss(loss: Callable[[Any, Any], Float[Array, ""]]) -> Loss:
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes; restoring it resumes the training exactly."""
+    """Everything that a step changes; a training resumes exactly from it."""
 
     step: Int[Array, ""]
     """How many steps were taken."""
@@ -28,7 +28,7 @@ class TrainState(NamedTuple):
     opt_state: Any
     """The optimizer's own state."""
     memory: Any = None
-    """What the loss keeps from step to step, without gradients: how long latents have been silent, say."""
+    """State of the loss, without gradients: how long latents have been silent, for example."""
 
 
 def init_train_state(params: Any, optimizer: optax.GradientTransformation, memory: Any = None) -> TrainState:

@@ -1,4 +1,4 @@
-"""A run of training: its steps, their metrics, a progress bar, and checkpoints from which it goes on exactly.
+"""A training run: its steps, their metrics, a progress bar, and checkpoints from which it resumes exactly.
 
 A run directory keeps the settings and refuses others (see `nejax.pipeline.run.directory.RunDirectory`); the rest is
 here.
@@ -59,7 +59,7 @@ def train(
     unit: str = "tokens",
     look: Callable[[int, TrainState], dict[str, float]] = lambda n_done, state: {},
 ) -> tuple[TrainState, Metrics]:
-    """Train, or go on with a training that was interrupted: the result is the same to the bit.
+    """Train, or resume an interrupted training: the result is the same to the bit.
 
     Args:
         run: where `metrics.jsonl` and `checkpoints/` are, or will be.
@@ -108,7 +108,7 @@ def train(
 
 
 def plot_training(metrics: Metrics, file: Path, left: Curve, right: Curve) -> None:
-    """Two metrics over the steps, each with an axis of its own; one that few steps have is marked with dots."""
+    """Two metrics over the steps, each with its own axis; one that few steps have is drawn with dots."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel("step")

@@ -1,4 +1,4 @@
-"""How an SAE does on text: for itself, spliced into its model, and beside the model's own neurons."""
+"""The evaluation of an SAE on text: alone, spliced into its model, and next to the model's own neurons."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -159,8 +159,8 @@ def measure_at_levels(
 ) -> list[UnitMeasures]:
     """The measures of units over the first inputs at which each is above a fraction of its own maximum.
 
-    At one level, latents that fire rarely and neurons that are never quite silent can be compared: the examples of
-    either are those that excite it that much.
+    At one level, latents that fire rarely and neurons that always fire a little can be compared: both have the examples
+        that excite them that strongly.
 
     Args:
         x: `[n_inputs, d]` what the units read, on the host.

@@ -118,10 +118,9 @@ class InputStream:
     Epochs follow one another, each in an order of its own: the corpus's shards in random order, and the sequences of a
     shard in random order. Blocks of sequences are read one after the other; half of a block's inputs, taken at random,
     are shuffled together with half of the next one's, and such a window is cut into batches. So every input comes once
-    an epoch, the memory is that of two blocks and a half whatever the corpus, and a stream that begins in the middle
-    reads one block more than it needs and is then where it would have been.
-
-    What grows with the corpus are 12 bytes a sequence: how many inputs each has, and their order.
+    an epoch, the memory is that of two blocks and a half whatever the corpus, and a stream that starts in the middle
+    reads one extra block to be in the same state. Only 12 bytes a sequence grow with the corpus: how many inputs each
+    has, and their order.
 
     Args:
         read: at what site.

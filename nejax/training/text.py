@@ -40,8 +40,8 @@ def split_documents(sources: Sequence[str], fraction: float, *, held_out: bool) 
     """The documents of several corpora on one side of a split.
 
     A document's side depends on its own text alone: it is held out if its 64-bit digest, as a number in [0, 1), is
-    below the fraction. So the split does not change with the order or the company of the documents, and copies of a
-    document are on the same side.
+    below the fraction. So the split does not depend on the order of the documents or on other documents, and copies of
+    a document are on the same side.
 
     Args:
         sources: names for `open_corpus`.
@@ -76,7 +76,7 @@ def prepare_text(
     anew: bool = False,
     say: Callable[[str], object] = print,
 ) -> TrainingText:
-    """Train a tokenizer on the training side and cut both sides into sequences; or load what is there.
+    """Train a tokenizer on the training side and cut both sides into sequences, or load the results of an earlier call.
 
     Args:
         folder: keeps the results; a later call takes them from there, whatever its other arguments.
@@ -85,7 +85,7 @@ def prepare_text(
         seq_len: tokens a sequence, BOS included.
         held_out: fraction of the documents to hold out.
         max_sequences: at most so many of each side.
-        anew: take nothing that is there, since it may be of other sources.
+        anew: ignore earlier results, since their sources may differ.
         say: called with a line when work begins.
 
     Raises:

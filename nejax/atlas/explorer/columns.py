@@ -1,4 +1,4 @@
-"""The measures of neurons that a person may look at, colour by and sort by."""
+"""The measures of neurons that the explorer shows, colours by and sorts by."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The explorer as a static site: its pages and every shard as files, within a bound on their size."""
+"""The explorer as a static site: its pages and all shards as files, within a bound on their size."""
 
 import contextlib
 import gzip
@@ -25,7 +25,7 @@ LIMITS = (None, 32, 16, 8, 4, 2, 1)
 """How many of a feature's examples have their text; the first that fits is taken."""
 
 N_SAMPLED = 200
-"""Neurons from which the size of all is predicted."""
+"""How many neurons are written to predict the size of all."""
 
 _MARGIN = 1.03  # sizes of neurons' shards differ by an eighth, so the mean of 200 is right within 1%; three times that
 _N_THREADS, _IN_HAND = 2, 8  # files that wait to be compressed and written
@@ -45,8 +45,8 @@ class Exported(NamedTuple):
 def export_site(files: AtlasFiles, folder: Path | str, *, max_mb: float | int = 1000, quiet: bool = False) -> Exported:
     """Write the explorer of an atlas as a site that any file server can serve, under any address.
 
-    It is written under another name and renamed when it is whole; the same atlas gives the same bytes. Shards are
-    compressed, and made one after the other: memory does not grow with the number of neurons.
+    It is written under another name and renamed when it is complete; the same atlas gives the same bytes. Shards are
+    compressed, and made one at a time: memory does not grow with the number of neurons.
 
     Args:
         files: of the atlas, which are only read.
@@ -180,7 +180,7 @@ def _size_of(folder: Path) -> tuple[int, int]:
 
 
 def _refuse_foreign(target: Path) -> None:
-    """Nothing but an export is ever replaced, and no export that something was put into."""
+    """Only an earlier export is replaced, and only if nothing was added to it."""
     if target.exists() and not target.is_dir():
         raise UserError(f"--export={target} is a file; expected a folder, or a name that is free")
     there = sorted(path.name for path in target.iterdir()) if target.exists() else []

@@ -1,4 +1,4 @@
-"""What holds for every answer of the server: who may ask, how much, and what a browser may do with it."""
+"""Checks of every request (host, size) and headers of every response."""
 
 import ipaddress
 import json
@@ -24,22 +24,22 @@ HEADERS = {
 """Of every answer."""
 
 ASK_AGAIN = {"Cache-Control": "no-cache"}
-"""Of an answer that does not say itself how long it may be kept: a browser asks each time whether it has changed."""
+"""Of a response without caching headers of its own: browsers revalidate it each time."""
 
 LONGEST_ADDRESS = 12 * LONGEST_QUERY + 200
 """Bytes of a path, and of what follows its question mark: a character takes up to 12."""
 
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
-"""What this machine calls itself in an address."""
+"""Names of this machine in an address."""
 
 
 class Guard:
-    """Refuses what no route should see, and adds the headers to every answer.
+    """Refuses invalid requests before any route, and adds the headers to every response.
 
     Args:
         app: what answers.
         host: the address that the server is bound to. On a loopback address, only requests for this machine are
-            answered: so no page of another site can read the atlas under a name of its own (DNS rebinding).
+            answered: so that no page of another site can read the atlas (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, host: str):

@@ -1,4 +1,4 @@
-"""JavaScript modules joined into one, so that a browser asks once and not for one layer of imports after the other."""
+"""JavaScript modules joined into one, so that a browser makes one request instead of one for each level of imports."""
 
 import re
 from pathlib import Path, PurePosixPath

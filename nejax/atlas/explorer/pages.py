@@ -1,7 +1,7 @@
 """The explorer's pages as browsers get them: a few files, the large ones under names that change with their content.
 
-`site/` holds many small modules and style sheets, which are joined here. The joined ones may be kept for ever by a
-browser, as another content has another name.
+`site/` holds many small modules and style sheets, which are joined here. Browsers may cache the joined ones for ever,
+as their names change with their content.
 """
 
 import functools
@@ -15,7 +15,7 @@ SITE = Path(__file__).parent / "site"
 """What the pages are made of."""
 
 ASSETS = "assets"
-"""The folder of the files that may be kept for ever."""
+"""The folder of the files that may be cached for ever."""
 
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """What the files are, by the ends of their names."""

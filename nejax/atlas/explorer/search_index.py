@@ -19,11 +19,11 @@ def bucket(word: str) -> str:
 
 
 def search_shards(files: AtlasFiles) -> Iterator[tuple[str, dict[str, list]]]:
-    """The name and content of every file, made one after the other: no more than one is held at once.
+    """The name and content of every file, made one at a time, so that only one is in memory.
 
     `search/words/BUCKET`: {word: [sequence, [where in it, see `nejax.atlas.terms.Term.at`, ...], sequence, ...]}.
     `search/peaks/BUCKET`: {word: [[layer, neuron, feature, examples of the feature, sequence, where, sequence, where,
-    ...], ...]}: the features with examples that peak at it, and where they do; -1 - where: in the gap behind a word;
+    ...], ...]}: the features with examples that peak at it, and where they do; -1 - where: in the gap after a word;
     2^29 or more: at a token that is a part of a word.
     """
     features = np.array(files.rows("SELECT neuron_id, feature, n_examples FROM features ORDER BY id")).reshape(-1, 3)

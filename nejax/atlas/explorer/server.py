@@ -27,7 +27,7 @@ from nejax.atlas.search import LONGEST_QUERY
 from nejax.errors import UserError
 
 FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
-"""Of what has another address when it has another content."""
+"""The caching header of files whose address changes with their content."""
 
 _KEPT = 16 << 20  # bytes of answers
 _LEVEL = 4  # of gzip: 9 takes longer than it saves
@@ -37,8 +37,7 @@ _NUMBER = re.compile("0|[1-9][0-9]{0,8}")
 def explorer_app(shards: Shards, host: str = "127.0.0.1") -> ASGIApp:
     """The explorer of an atlas as an ASGI application.
 
-    It answers GET and HEAD. What is asked wrongly gets a 4xx and one plain line, which is `{"error": LINE}` where JSON
-    was asked for.
+    It answers GET and HEAD. Wrong requests get a 4xx and one plain line, or `{"error": LINE}` where JSON was requested.
 
     Args:
         shards: of the atlas.
@@ -102,7 +101,7 @@ class _Data:
         return Response(to_json(self._shards.search(query, *offsets)), media_type="application/json")
 
     def _answer(self, request: Request, make: Callable[[], Any]) -> Response:
-        """A shard, made unless it is kept here, and sent unless the browser has it."""
+        """A shard, made unless it is cached here, and sent unless the browser has it."""
         address = request.scope["path"]
         body = self._cache.get(address)
         if body is None:
@@ -112,7 +111,7 @@ class _Data:
 
 
 class _Cache:
-    """The latest answers, up to so many bytes in all."""
+    """A cache of the latest responses, up to so many bytes in all."""
 
     def __init__(self, limit: int):
         self._limit, self._size = limit, 0
@@ -185,5 +184,5 @@ async def _damaged(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """What nobody thought of. The traceback goes to standard error, by way of the server's log."""
+    """An unexpected error. The traceback goes to standard error, through the server's log."""
     return refusal(request.scope["path"], 500, "something went wrong; what it was stands in the server's own output")

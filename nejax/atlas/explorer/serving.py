@@ -1,4 +1,4 @@
-"""One process on one port that answers for an explorer, until it is interrupted."""
+"""Serve an explorer from one process on one port, until it is interrupted."""
 
 import contextlib
 import errno
@@ -40,7 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Answer until Ctrl-C, which ends it quietly."""
+    """Serve until Ctrl-C, without a traceback."""
     config = uvicorn.Config(
         app,
         http=_Protocol,
@@ -58,7 +58,7 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
 
 
 def directions(host: str, port: int) -> str:
-    """Where the explorer is, for the person who started it: on this machine, and from another one."""
+    """The addresses of the explorer, for the user: on this machine, and from another one."""
     is_any = host in ("0.0.0.0", "::")
     machine = socket.gethostname()
     shown = f"[{host}]" if ":" in host else host

@@ -1,6 +1,6 @@
-"""What the explorer's pages read: the atlas as JSON, one file a neuron, a measure and a block of sequences.
+"""The atlas as the explorer's pages read it: JSON files, one for each neuron, measure and block of sequences.
 
-The server, the static site and the description in `openapi.py` all take their shapes from here.
+The server, the static site and the description in `openapi.py` all use these shapes.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ def to_json(shard: Any) -> bytes:
 
 
 class NoShard(LookupError):
-    """There is no such shard; the message says what there is."""
+    """There is no such shard; the message says which there are."""
 
 
 class Shards:
@@ -238,7 +238,8 @@ class Shards:
         ]
 
     def _similar(self, first: int, end: int) -> list[list]:
-        """What is like each of some features: [layer, neuron, feature, similarity, is its central example the same]."""
+        """The features similar to each of some: [layer, neuron, feature, similarity, is its central example the
+        same]."""
         ids = self._arrays["similar"][first:end].astype(np.int64)
         similarity = self._arrays["similarity"][first:end].tolist()
         # Ids ascend with the neurons, so a feature is of the last neuron whose features begin at it or before it.

@@ -25,8 +25,8 @@ class Stretches(NamedTuple):
 
 
 class TokenTexts:
-    """What tokens show as, see `nejax.models.formats.tokens.decode_pieces`: a character that straddles tokens is with
-    its last.
+    """What tokens show as, see `nejax.models.formats.tokens.decode_pieces`: a character that straddles tokens belongs
+    to its last.
 
     Args:
         table: the bytes of each token, from `nejax.models.formats.tokens.token_bytes`.
@@ -48,7 +48,7 @@ class TokenTexts:
         Args:
             sequence: [n] where each is.
             start: [n] its first position.
-            stop: [n] the position behind its last, at most the sequence's length.
+            stop: [n] the position after its last, at most the sequence's length.
         """
         width = int((stop - start).max(initial=0))
         # With the token before each: if that one ends within a character, the text of the first is not its own.

@@ -1,4 +1,4 @@
-"""Which of a neuron's examples are told with their text, and what is known of the tokens in it."""
+"""Which of a neuron's examples come with their text, and the importance of the tokens in it."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def up_to_peak(importance: np.ndarray, before: int, after: int) -> np.ndarray:
     Args:
         importance: [n, up to the peak] of those before the peak and, last, of its own.
         before: tokens of a window before the peak.
-        after: tokens behind it.
+        after: tokens after it.
     """
     known = importance[:, max(importance.shape[1] - before - 1, 0) :]
     if ((known < 0) | (known > 1)).any():

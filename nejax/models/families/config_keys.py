@@ -1,8 +1,8 @@
-"""What becomes of the keys of a `config.json`: read, without effect, or accepted at a value without effect only.
+"""The keys of a `config.json`: read, without effect, or accepted only at a value without effect.
 
 Every key is on one of three lists of its model's family: *read* (`Family.config_keys`, `aliases`, `also_read`),
 *neutral* (`Family.neutral` and `NEUTRAL`: keys that change the function, with the only values that are accepted) and
-*harmless* (`Family.harmless` and `HARMLESS`: training, generation, notes). A key on none of them is warned of by name.
+*harmless* (`Family.harmless` and `HARMLESS`: training, generation, notes). A key on none of them is named in a warning.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a family of language models says of itself, so that its files can be read and written.
+"""The description of a family of language models, from which its files are read and written.
 
 A family is one file of this folder (GPT-2 in `gpt2.py`, Llama in `llama.py`) and a line in
 `nejax.models.families.every`.
@@ -11,12 +11,12 @@ import numpy as np
 
 
 class GGUFLayout(NamedTuple):
-    """How a family is kept in GGUF files."""
+    """The layout of a family's GGUF files."""
 
     architecture: str
-    """`general.architecture` of such a file, which is the prefix of its keys too."""
+    """`general.architecture` of such a file, also the prefix of its keys."""
     keys: Mapping[str, str]
-    """Key of `config.json` -> key in the file, without the prefix. What the file lacks keeps its default."""
+    """Key of `config.json` -> key in the file, without the prefix. A key that the file lacks keeps its default."""
     restore: Callable[[str, np.ndarray, Mapping[str, Any]], np.ndarray]
     """Undoes what the conversion to GGUF did to a tensor: the tensor's name in the layout of Hugging Face, its values,
     the settings of `config.json` -> the values there."""
@@ -28,12 +28,12 @@ class Family(NamedTuple):
     model_type: str
     """`model_type` of `config.json`."""
     architecture: str
-    """What transformers calls the model with its head."""
+    """The class of the model with its head in transformers."""
     prefix: str
-    """What stands before every tensor's name but the head's, in files of models that were saved with their head."""
+    """The prefix of every tensor's name but the head's, in files of models that were saved with their head."""
     names: Mapping[str, str]
     """Tensor name without prefix -> path of the parameter it fills. `{}` is the layer, the first axis of that
-    parameter. An entry whose parameter a model does not have (a bias, a head of its own) does not count for it."""
+    parameter. An entry is ignored where a model does not have the parameter (a bias, an untied head)."""
     ignored: str
     """A pattern of tensors that hold no parameter."""
     embedding: str
@@ -41,24 +41,24 @@ class Family(NamedTuple):
     kernels_are_transposed: bool
     """Whether the matrices are stored `[out, in]`."""
     config: Any
-    """The class of its configuration: a NamedTuple, whose defaults hold where `config.json` is silent."""
+    """The class of its configuration: a NamedTuple, whose defaults are those of keys that `config.json` lacks."""
     config_keys: Mapping[str, str]
     """Field of the configuration -> key of `config.json`."""
     aliases: Mapping[str, str]
-    """Other names of keys, as transformers knows them -> the key."""
+    """Aliases of keys in transformers -> the key."""
     also_read: tuple[str, ...]
-    """Keys that `complete` reads besides."""
+    """Further keys that `complete` reads."""
     neutral: Mapping[str, tuple[Any, ...]]
     """Keys that change the function -> their only values that are implemented; `config_keys` has more."""
     harmless: frozenset[str]
     """Keys without effect on the function. `config_keys` has more."""
     derived: tuple[str, ...]
-    """Fields that `complete` sets where `config.json` is silent or says null."""
+    """Fields that `complete` sets where `config.json` lacks the key or has null."""
     complete: Callable[[dict[str, Any], Mapping[str, Any]], list[str]]
     """Called with the configuration's values and the settings of `config.json`, once each value is of the right type:
-    sets the values that depend on others, and returns what is wrong with them all together."""
+    sets the values that depend on others, and returns all problems."""
     settings: Callable[[Any], dict[str, Any]]
-    """What of `config.json` the table of keys does not say, from a configuration."""
+    """From a configuration to the keys of `config.json` that are not in `config_keys`."""
     model: Callable[..., Any]
     """From a configuration, `dtype`, `param_dtype` and `rngs` to the model."""
     gguf: GGUFLayout | None = None

@@ -126,8 +126,8 @@ class Llama(Transformer):
     def folded(self) -> "Llama":
         """The same function with the MLP's RMSNorm folded into its input weights.
 
-        With `g` the scale of the RMSNorm before the MLP, both input matrices become `g W` and the scale 1. There is no
-        mean to take out: RMSNorm subtracts none.
+        With `g` the scale of the RMSNorm before the MLP, both input matrices become `g W` and the scale 1. Nothing is
+        centred: RMSNorm subtracts no mean.
 
         Returns:
             A new model that shares every other weight with this one.
@@ -143,7 +143,7 @@ class Llama(Transformer):
 
 
 def _complete(values: dict[str, Any], settings: Mapping[str, Any]) -> list[str]:
-    """What depends on other values: heads, and rotary positions."""
+    """Set the values that depend on others: heads and rotary positions."""
     problems = []
     if settings.get("num_key_value_heads") is None:
         values["n_kv_heads"] = values["n_heads"]

@@ -1,4 +1,4 @@
-"""Rotary positions (Su et al. 2021, arXiv 2104.09864): what `config.json` says of them, and what they do."""
+"""Rotary positions (Su et al. 2021, arXiv 2104.09864): their settings in `config.json`, and the rotation."""
 
 import math
 from collections.abc import Mapping
@@ -37,10 +37,10 @@ _NEUTRAL = {
 
 
 class RotaryScaling(NamedTuple):
-    """How rotary frequencies were changed to reach further than the model was first trained.
+    """How rotary frequencies are scaled to reach beyond the length of the first training.
 
     Frequencies whose wavelength is longer than `n_positions / low_freq_factor` are divided by `factor`, those shorter
-    than `n_positions / high_freq_factor` are kept, and those between are in between (Llama 3.1). If both factors are
+    than `n_positions / high_freq_factor` are kept, and those between are interpolated (Llama 3.1). If both factors are
     infinite, all are divided: linear scaling (Chen et al. 2023, arXiv 2306.15595).
     """
 
@@ -52,7 +52,7 @@ class RotaryScaling(NamedTuple):
 
 
 class Rotary(NamedTuple):
-    """What a `config.json` says of rotary positions."""
+    """The settings of rotary positions in a `config.json`."""
 
     base: float
     scaling: RotaryScaling | None
@@ -95,8 +95,8 @@ def rotate(
 def read_rotary(settings: Mapping[str, Any], default_base: float) -> tuple[Rotary, list[str]]:
     """What the settings of a `config.json` say of rotary positions, and what is wrong with it.
 
-    The base stands by itself or in `rope_parameters`; scaling in that object or, before version 5 of transformers, in
-    `rope_scaling`. Versions differ in what they take where two of these are there: they have to agree.
+    The base is a key of its own or in `rope_parameters`; scaling in that object or, before version 5 of transformers,
+    in `rope_scaling`. Versions differ in which they prefer, so where two of these are given they have to agree.
     """
     places = {key: settings[key] for key in ("rope_scaling", "rope_parameters") if settings.get(key)}
     problems = [

@@ -1,7 +1,7 @@
-"""What decoder-only transformers have in common: blocks stacked along a leading layer axis, run by one `lax.scan`.
+"""What decoder-only transformers share: blocks stacked along a leading layer axis, run by one `lax.scan`.
 
-A reader and an editor (see `nejax.models.reading`) look into every layer of the pass. A family of models says in a file
-of its own what its attention, its blocks and its embeddings are made of.
+A reader and an editor (see `nejax.models.reading`) see every layer of the pass. Each family of models defines its
+attention, blocks and embeddings in a file of its own.
 
 Norms, softmax, the residual stream and every sum of products are float32 whatever the type of the weights.
 """
@@ -36,7 +36,7 @@ class TransformerConfig(Protocol):
 
 
 class Attention(nnx.Module):
-    """Causal self-attention. A family says what makes queries, keys and values: `heads`, and sets `output`."""
+    """Causal self-attention. A family defines `heads`, which computes queries, keys and values, and sets `output`."""
 
     output: nnx.Linear
 
@@ -51,7 +51,7 @@ class Attention(nnx.Module):
         raise NotImplementedError
 
     def __call__(self, x: Float[Array, "batch seq d_model"]) -> Float[Array, "batch seq d_model"]:
-        """Mix information over positions, each looking only at itself and those before it."""
+        """Attention in which each position sees itself and those before it."""
         seq = x.shape[1]
         return self._mix(*self.heads(x, jnp.arange(seq)), jnp.tri(seq, dtype=bool))
 
@@ -103,7 +103,7 @@ class Attention(nnx.Module):
 class Block(nnx.Module):
     """One layer: attention and an MLP, each reading the normalised residual stream and adding to it.
 
-    A family sets the parts, and says with `activate` what becomes of the pre-activation.
+    A family sets the parts, and defines `activate`, from the pre-activation to the activation.
     """
 
     attention_norm: Callable[[Array], Array]
@@ -125,13 +125,13 @@ class Block(nnx.Module):
         editor: Editor,
         attention: Callable[[Array], Array] | None = None,
     ) -> tuple[Float[Array, "batch seq d_model"], LayerView]:
-        """Run the layer; return the residual stream after it and everything a reader may look at.
+        """Run the layer; return the residual stream after it and everything a reader may use.
 
         Args:
             residual: the stream before it.
             layer: its index.
             editor: see `nejax.models.reading`.
-            attention: what to do in place of the layer's own attention.
+            attention: replaces the layer's own attention.
         """
         resid_pre = editor("resid_pre", residual, layer)
         resid_mid = resid_pre + (attention or self.attention)(self.attention_norm(resid_pre))
@@ -147,7 +147,7 @@ class Block(nnx.Module):
 
 class Transformer(nnx.Module):
     """A language model. A family's `__init__` takes a configuration, `dtype` (of the operands of products),
-    `param_dtype` (of the weights) and `rngs`, and sets the parts below; the family also says what `folded` does.
+    `param_dtype` (of the weights) and `rngs`, and sets the parts below; the family also defines `folded`.
     """
 
     config: Any
@@ -155,7 +155,7 @@ class Transformer(nnx.Module):
     blocks: Any
     final_norm: Callable[[Array], Array]
     head: nnx.Embed | None
-    """A matrix of its own for the logits; None: the token embedding's."""
+    """The matrix of an untied head; None: the token embedding's."""
 
     is_gated: bool = False
     """Whether a neuron's activation is a product of two terms, so that its extremes have both signs. The blocks of
@@ -181,7 +181,7 @@ class Transformer(nnx.Module):
             reader: see `nejax.models.reading`.
             editor: see `nejax.models.reading`.
             unroll: how many layers XLA sees at once. More compiles longer; on CPU the backward pass of a small model
-                gains a fifth, because XLA does not share out element-wise work inside a loop.
+                gains a fifth, because XLA runs element-wise work inside a loop on one core.
 
         Returns:
             Logits in float32, and the reader's results with a leading `n_layers` axis. Under `jit`, what the caller
@@ -214,7 +214,7 @@ class Transformer(nnx.Module):
     ) -> Any:
         """Run other continuations of sequences, each from where it leaves its sequence.
 
-        The sequences themselves run beside them, undisturbed and unread: in every layer, a branch's tokens look at the
+        The sequences themselves run too, unedited and without a reader: in every layer, a branch's tokens look at the
         keys and values of those before it, as they would if the branch were run as a sequence of its own.
 
         Args:
@@ -251,7 +251,7 @@ class Transformer(nnx.Module):
         return jax.tree.map(lambda before, own: jnp.concatenate([before, own[None]]), readings, reading)
 
     def _require_room(self, tokens: Int[Array, "batch seq"]) -> int:
-        """The length of sequences, if the model has so many positions."""
+        """The length of sequences; refused if the model has fewer positions."""
         seq = tokens.shape[1]
         if seq > self.config.n_positions:
             raise ValueError(f"sequences of {seq} tokens; this model has {self.config.n_positions} positions")
@@ -262,7 +262,7 @@ class Transformer(nnx.Module):
         return self.token_embedding(tokens).astype(jnp.float32)
 
     def first_layers(self, n: int) -> "Transformer":
-        """The model without its layers from `n` on: whoever reads a layer need not run those after it.
+        """The model without its layers from `n` on, for readers of earlier layers.
 
         It shares its weights with this one.
 
@@ -278,7 +278,7 @@ class Transformer(nnx.Module):
         return shorter
 
     def input_weights(self) -> Float[Array, "n_layers d_model d_mlp"]:
-        """What every neuron looks for: `W_in[layer, :, neuron]`."""
+        """The input weights of every neuron: `W_in[layer, :, neuron]`."""
         return self.blocks.mlp_in.kernel[...]
 
     def input_bias(self) -> Float[Array, "n_layers d_mlp"]:
@@ -304,7 +304,7 @@ def bias_of(linear: nnx.Linear) -> Float[Array, "n_layers n_out"]:
 
 
 def stacked(n_layers: int, make: Callable[[nnx.Rngs], nnx.Module], rngs: nnx.Rngs) -> Any:
-    """Blocks with a leading layer axis in every parameter, each with initial weights of its own."""
+    """Blocks with a leading layer axis in every parameter, initialised independently."""
     return nnx.split_rngs(splits=n_layers)(nnx.vmap(make, in_axes=0, out_axes=0))(rngs)
 
 

@@ -1,9 +1,9 @@
 """Gated neurons, each read as two: the side of its positive extremes, and that of its negative ones.
 
-The activation of a gated neuron, `silu(x . w_gate) * (x . w_up)`, is far from 0 in two ways, and what drives it up and
-what drives it down are different things: `x . w_up` has another sign. So each neuron stands twice: unit `j` of `d_mlp`
-is the neuron's positive side with the activation as it is, unit `j + d_mlp` its negative side with the activation times
--1. Examples, features and every measure are those of a side.
+The activation of a gated neuron, `silu(x . w_gate) * (x . w_up)`, has extremes of both signs, with different causes:
+`x . w_up` has another sign. So each neuron is two units: unit `j` of `d_mlp` is the neuron's positive side with the
+activation as it is, unit `j + d_mlp` its negative side with the activation times -1. Examples, features and every
+measure are those of a side.
 
 **The embedding.** A neuron with one input vector has the embedding `x * w`. This one has two:
 
@@ -13,11 +13,11 @@ is the neuron's positive side with the activation as it is, unit `j + d_mlp` its
   weights divided by it, so the embedding must not change either. Scalar products of such embeddings are
   `sum_d (u_d^2 + v_d^2) x_d y_d`, with `u` and `v` the two unit vectors: they are those of `x * w` with
   `w = sqrt(u^2 + v^2)`, of width `d_model`. Distances, clusters, directions and the streaming measures need no more
-  than scalar products, so this one `w` takes the place of the input weights everywhere.
+  than scalar products, so this one `w` replaces the input weights everywhere.
 
 The gradient of the activation, `x * (silu'(g) (x . w_up) w_gate + silu(g) w_up)`, would be an embedding too. But its
 weights change with every input: no direction could be compared with a new input by one matrix product, and no measure
-be streamed.
+could be streamed.
 """
 
 from typing import Any
@@ -81,7 +81,7 @@ class TwoSided(nnx.Module):
         return TwoSided(self.model.first_layers(n), self.embed_by)
 
     def input_weights(self) -> Float[Array, "n_layers d_model two_d_mlp"]:
-        """What every unit looks for: those of the gate, or the one vector that stands for both, in float32."""
+        """The input weights of every unit: the gate's, or the one vector that replaces both, in float32."""
         gate = self.model.input_weights().astype(jnp.float32)
         if self.embed_by == "gate_and_up":
             of_layers = jax.vmap(jax.vmap(gate_and_up, (1, 1), 1))
@@ -106,7 +106,7 @@ def _of_both_sides(reader: Reader) -> Reader:
 
 
 def gate_and_up(gate: Float[Array, " d_model"], up: Float[Array, " d_model"]) -> Float[Array, " d_model"]:
-    """The one vector that stands for both of a neuron's: `sqrt(u^2 + v^2)` of the two at length 1; zeros stay zeros."""
+    """The one vector that replaces both of a neuron's: `sqrt(u^2 + v^2)` of the two at length 1; zeros stay zeros."""
 
     def squares(w: Float[Array, " d_model"]) -> Float[Array, " d_model"]:
         length = jnp.sum(w * w)

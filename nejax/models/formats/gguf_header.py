@@ -1,7 +1,7 @@
-"""What stands before the tensors in a GGUF file: its fields, and where each tensor is.
+"""The header of a GGUF file: its fields, and where each tensor is.
 
 The format is that of ggml (version 2 and 3, little-endian): counts, key-value pairs, one record a tensor, and then the
-tensors' bytes. Nothing but this header is read, and no length in it is believed before it is held against the file's.
+tensors' bytes. Only this header is read, and every length in it is checked against the file's.
 """
 
 import math
@@ -32,11 +32,11 @@ class TensorRecord(NamedTuple):
 
 
 class GGUFHeader(NamedTuple):
-    """What a GGUF file says before its tensors."""
+    """The fields and tensors that a header lists."""
 
     fields: dict[str, Any]
-    """Key -> value: Python numbers, text, truth values, and lists of these. A float32 is the shortest decimal number
-    that it stands for, as a person wrote it: 1e-05, not 9.999999747378752e-06."""
+    """Key -> value: Python numbers, text, truth values, and lists of these. A float32 is given as the shortest decimal
+    number that rounds to it: 1e-05, not 9.999999747378752e-06."""
     tensors: list[TensorRecord]
     n_bytes: int
     """Length of the file."""

@@ -1,7 +1,7 @@
-"""What becomes of an architecture's keys in GGUF files: read, without effect, or accepted at a value without effect.
+"""An architecture's keys in GGUF files: read, without effect, or accepted only at a value without effect.
 
-As for `config.json` (`nejax.models.families.config_keys`), every key is on one of three lists, and others are warned of
-by name. They are given without the architecture's name before them.
+As for `config.json` (`nejax.models.families.config_keys`), every key is on one of three lists, and others are named in
+a warning. They are given without the architecture's name before them.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
 """The tokenizer that a GGUF file holds: vocabulary, merges or scores, and special tokens, under llama.cpp's keys.
 
 Two kinds are read. `gpt2` is byte-level BPE; how text is split before merging is not in the file, only the name of the
-rule (`tokenizer.ggml.pre`), and a wrong rule gives wrong tokens unnoticed: names without an entry here are refused.
-transformers' own conversion has no entry for SmolLM2's `smollm` and falls back on GPT-2's rule. SmolLM2 cuts digits off
-first, one by one, and all the spaces before a number stay together; by GPT-2's rule the last one goes to the number.
+rule (`tokenizer.ggml.pre`), and a wrong rule silently gives wrong tokens, so names without an entry here are refused.
+transformers' own conversion has no entry for SmolLM2's `smollm` and falls back on GPT-2's rule. SmolLM2 splits off
+digits first, one by one, and keeps all spaces before a number together; GPT-2's rule joins the last one to the number.
 `llama` is SentencePiece's BPE with byte fallback.
 """
 
@@ -26,7 +26,7 @@ _SENTENCEPIECE_IDS = {"unknown": 0, "bos": 1, "eos": 2}  # where the file does n
 
 
 def _split(*patterns: str) -> pre_tokenizers.Sequence:
-    """Cuts around the matches of one pattern after another."""
+    """Splits around the matches of one pattern after another."""
     cuts = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in patterns]
     return pre_tokenizers.Sequence([*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
@@ -36,7 +36,7 @@ class _Rule(NamedTuple):
 
     pre_tokenizer: Any
     keeps_known_words: bool = False
-    """Whether a word that is a token is not merged from its bytes, which might end in others."""
+    """Whether a word that is a token is taken whole instead of being merged from its bytes."""
 
 
 _GPT2 = _Rule(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))

@@ -1,4 +1,4 @@
-"""Files from the Hugging Face Hub, by way of its cache, and one line for a user when that fails."""
+"""Files from the Hugging Face Hub through its cache, and one line for a user when that fails."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +41,7 @@ def download(
         patterns: of the paths to download; the rest is left there.
         kind: what it is, for a user: `"model"` or `"SAE"`.
         choices: what names are expected, for a user.
-        instead: what works without network, for a user.
+        instead: what works without network, for the message.
         needed: a path without which a snapshot in the cache does not count.
 
     Returns:

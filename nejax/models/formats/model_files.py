@@ -1,4 +1,4 @@
-"""A model's configuration and tensors as they lie in files, whatever the kind of file."""
+"""A model's configuration and tensors in files, in any format."""
 
 from collections.abc import Callable
 from pathlib import Path

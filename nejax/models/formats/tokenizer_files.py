@@ -1,9 +1,9 @@
-"""A tokenizer in a directory of Hugging Face's layout, read as its files stand.
+"""A tokenizer in a directory of Hugging Face's layout, read from its files alone.
 
-`tokenizer.json` is the whole truth of how text becomes ids. transformers' `AutoTokenizer` rebuilds some classes from
-their vocabulary instead and drops what the file says of splitting and normalising, differently from version to version:
-GPT-2's lose their pattern, Llama's gain or lose a space. So the file is read here by the class that takes it as it is,
-and what comes of it is held against the file over a sample of text.
+`tokenizer.json` fully describes how text becomes ids. transformers' `AutoTokenizer` rebuilds some classes from their
+vocabulary instead and drops the file's rules of splitting and normalising, differently from version to version: GPT-2's
+lose their pattern, Llama's gain or lose a space. So the file is read here by a class that does not change it, and the
+result is compared with the file over a sample of text.
 """
 
 from collections.abc import Mapping
@@ -45,11 +45,11 @@ _SAMPLE = (
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer in a directory: `tokenizer.json` as it stands, or GPT-2's of `vocab.json` and `merges.txt`.
+    """The tokenizer in a directory: `tokenizer.json` unchanged, or GPT-2's `vocab.json` and `merges.txt`.
 
     Special tokens have the roles that `tokenizer_config.json` gives them, or `special_tokens_map.json`, or the ids in
-    `config.json`. All that the tokenizer's file calls special are so. No token is added: a vocabulary that grows gets
-    rows that the model was not trained on.
+    `config.json`. All tokens that the tokenizer's file calls special are special. No token is added: the model was not
+    trained on it.
 
     Args:
         directory: of a model, or one that `save_pretrained` of a tokenizer made.

@@ -50,13 +50,13 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, n_positions: int, 
 def token_bytes(tokenizer: Any) -> list[bytes]:
     """The bytes that each token stands for, by token id.
 
-    The tokenizer's decoder says what they are: byte-level (GPT-2, Llama 3, SmolLM2); SentencePiece's (Llama 2), with
-    `▁` for a space and `<0x0A>` for a byte; or WordPiece's (BERT), with `##` before what goes on with a word, and a
-    space before what does not. A token that was added to the vocabulary (BOS, say) stands for its name; an id without a
-    token, for nothing.
+    They follow from the tokenizer's decoder: byte-level (GPT-2, Llama 3, SmolLM2); SentencePiece's (Llama 2), with `▁`
+    for a space and `<0x0A>` for a byte; or WordPiece's (BERT), with `##` before what goes on with a word, and a space
+    before what does not. A token that was added to the vocabulary (BOS, for example) has the bytes of its name; an id
+    without a token has none.
 
-    SentencePiece puts a space before a text, and its decoder takes it away again. That depends on where a token stands,
-    which this table does not know: joined, the bytes of a whole text's tokens begin with this space. So do WordPiece's.
+    SentencePiece puts a space before a text, and its decoder removes it again. That depends on a token's place, which
+    this table does not have: the joined bytes of a whole text's tokens begin with this space. So do WordPiece's.
 
     Args:
         tokenizer: a fast tokenizer of transformers, or a `tokenizers.Tokenizer`.
@@ -91,7 +91,7 @@ def token_bytes(tokenizer: Any) -> list[bytes]:
 
 
 def saved_token_bytes(folder: Path) -> list[bytes]:
-    """`token_bytes` of a tokenizer that was saved in a folder, without the second that transformers takes to import.
+    """`token_bytes` of a tokenizer that was saved in a folder, without importing transformers, which takes a second.
 
     Raises:
         Exception: there is no readable `tokenizer.json` (the tokenizers library raises bare ones).
@@ -100,10 +100,9 @@ def saved_token_bytes(folder: Path) -> list[bytes]:
 
 
 def decode_pieces(tokens: Sequence[int], table: Sequence[bytes]) -> list[str]:
-    """The text of each token, such that joining the pieces gives the text of all.
+    """The text of each token, such that joining the pieces gives the whole text.
 
-    A character whose bytes straddle tokens is given whole to the token that completes it; bytes that never make a
-    character show as U+FFFD.
+    A character whose bytes straddle tokens belongs to the token that completes it; invalid bytes show as U+FFFD.
 
     Args:
         tokens: token ids.
@@ -131,7 +130,7 @@ def _byte_level_bytes(piece: str, byte_of: Mapping[str, int]) -> bytes:
 
 
 def _sentencepiece_bytes(piece: str, steps: Iterable[Mapping[str, Any]]) -> bytes:
-    """What a decoder's steps make of a token, but for what it takes away at the beginning or end of a text."""
+    """The bytes of a token after a decoder's steps, except those that strip the beginning or end of a text."""
     for step in steps:
         match step:
             case {"type": "Replace", "pattern": {"String": old}, "content": new}:

@@ -29,7 +29,7 @@ from nejax.models.formats.model_files import ModelFiles, StoredTensor
 from nejax.models.formats.tensor_problems import HEAD, STORED_DTYPES, misplaced_tensors, remedy
 
 _WRAPPERS = re.compile(r"^(_orig_mod\.|module\.)+")
-"""What torch.compile and data parallelism put before every name."""
+"""Prefixes that torch.compile and data parallelism add to every name."""
 _DTYPES = ("float32", "bfloat16", "float16")
 
 

@@ -1,1 +1,1 @@
-"""Sparse autoencoders: architectures, files, their latents as neurons, and how they are judged."""
+"""Sparse autoencoders: architectures, files, their latents as neurons, and their evaluation."""

@@ -1,6 +1,6 @@
 """Sparse autoencoders in Flax NNX: four ways to choose which latents fire, one decoder, and their losses by name.
 
-A latent is a neuron of one layer whose input is a vector `x` of a model: `W_enc[:, j]` is what latent `j` looks for, so
+A latent is a neuron of one layer whose input is a vector `x` of a model and whose input weights are `W_enc[:, j]`, so
 every measure of a neuron applies to it. Names and shapes are those of SAELens.
 """
 
@@ -18,14 +18,15 @@ from nejax.neuron._kernels.kth_largest import kth_largest
 from nejax.neuron.polysemanticity import neuron_embedding_loss
 
 Normalization = Literal["none", "layer_norm", "constant_norm_rescale"]
-"""What is done to an input first, and undone to its reconstruction."""
+"""The normalization of inputs, undone in reconstructions."""
 
 Losses = dict[str, Float[Array, ""]]
 """Losses by name, each a mean over a batch."""
 
 
 class SAE(nnx.Module):
-    """What all architectures share. `h = (x - b_dec) @ W_enc + b_enc`, `reconstruction = latents @ W_dec + b_dec`.
+    """The standard SAE, and what all architectures share. `h = (x - b_dec) @ W_enc + b_enc`,
+    `reconstruction = latents @ W_dec + b_dec`.
 
     Args:
         d_in: width of the inputs.
@@ -59,7 +60,7 @@ class SAE(nnx.Module):
         self.b_enc, self.b_dec = nnx.Param(jnp.zeros(d_sae)), nnx.Param(jnp.zeros(d_in))
 
     def read(self, x: Float[Array, "*b d_in"]) -> tuple[Float[Array, "*b d_in"], Callable[[Array], Array]]:
-        """The input as the encoder reads it (`b_dec` not yet subtracted), and what undoes this to a reconstruction.
+        """The normalized input (`b_dec` not yet subtracted), and the function that undoes this for a reconstruction.
 
         This is the `x` of a latent's neuron embedding `x * W_enc[:, j]` (Foote 2024, arXiv 2411.08166).
         """
@@ -86,7 +87,7 @@ class SAE(nnx.Module):
         return self.activate(self.pre_activation(self.read(x)[0]))
 
     def decode(self, latents: Float[Array, "*b d_sae"]) -> Float[Array, "*b d_in"]:
-        """`latents @ W_dec + b_dec`; of normalized inputs, what `read` is to undo."""
+        """`latents @ W_dec + b_dec`; for normalized inputs, before the normalization is undone."""
         return latents @ self.W_dec[...] + self.b_dec[...]
 
     def __call__(self, x: Float[Array, "*b d_in"]) -> Float[Array, "*b d_in"]:
@@ -101,7 +102,7 @@ class SAE(nnx.Module):
         silent: Bool[Array, " d_sae"] | None = None,
         embedding_rows: int = 0,
     ) -> tuple[Losses, Float[Array, "b d_sae"]]:
-        """Everything that training may minimise, by name; which counts how much is the caller's choice.
+        """Every loss that training may minimise, by name; the caller weights them.
 
         `reconstruction`: squared error, a mean over inputs and dimensions. Those of `own_losses`: `sparsity`, where the
         architecture needs it. `revival`, where `silent` is given. `neuron_embedding`, where `embedding_rows` is not 0:
@@ -136,7 +137,7 @@ class SAE(nnx.Module):
     def revival(
         self, h: Float[Array, "b d_sae"], error: Float[Array, "b d_in"], silent: Bool[Array, " d_sae"]
     ) -> Float[Array, ""]:
-        """Pulls silent latents towards firing: how far their `h` is below the value at which they fire.
+        """Pulls silent latents towards firing: how far their `h` is below their threshold.
 
         `mean_b sum_j silent_j |W_dec_j| relu(threshold_j - h_bj)` (Anthropic, *Circuits Updates*, January 2025).
         """
@@ -144,7 +145,7 @@ class SAE(nnx.Module):
         return jnp.mean(below @ (silent * lax.stop_gradient(self.decoder_norms())))
 
     def firing_threshold(self) -> Float[Array, " d_sae"] | float:
-        """Where `h` must be above for a latent to fire."""
+        """The value that `h` must exceed for a latent to fire."""
         return 0.0
 
     def decoder_norms(self) -> Float[Array, " d_sae"]:
@@ -157,7 +158,7 @@ class TopKSAE(SAE):
 
     Args:
         k: how many.
-        rescale_acts_by_decoder_norm: take latents as if decoder rows had length 1: `h` times that length is compared
+        rescale_acts_by_decoder_norm: treat latents as if decoder rows had length 1: `h` times that length is compared
             and is the activation, and decoder rows are divided by it.
         arguments: see `SAE`.
     """
@@ -183,13 +184,13 @@ class TopKSAE(SAE):
         return super().decode(latents)
 
     def own_losses(self, read: Array, h: Array, latents: Array) -> Losses:
-        """None: sparsity is not a matter of degree here."""
+        """None: `k` fixes the sparsity."""
         return {}
 
     def revival(
         self, h: Float[Array, "b d_sae"], error: Float[Array, "b d_in"], silent: Bool[Array, " d_sae"]
     ) -> Float[Array, ""]:
-        """What the silent latents leave of the error when half as many as there are dimensions try to explain it.
+        """The share of the error that remains when `d_in / 2` silent latents reconstruct it.
 
         `|error - z W_dec|^2 / |error|^2` with `z` the `d_in / 2` largest `h` of silent latents (Gao et al. 2024,
         section A.2), 0 where none is silent.
@@ -206,8 +207,8 @@ class TopKSAE(SAE):
 class JumpReLUSAE(SAE):
     """`h` where it is above the latent's own threshold (Rajamanoharan et al. 2024, arXiv 2407.14435).
 
-    The loss `sparsity` is the number of latents that fire. Thresholds learn by its and the reconstruction's
-    straight-through gradients.
+    The loss `sparsity` is the number of latents that fire. Thresholds are trained by straight-through gradients of this
+    loss and of the reconstruction.
 
     Args:
         threshold: where all of them start.
@@ -235,7 +236,7 @@ class JumpReLUSAE(SAE):
 
 
 class GatedSAE(SAE):
-    """One affine map says which latents fire, another of the same directions how much (arXiv 2404.16014).
+    """One affine map decides which latents fire, another of the same directions how strongly (arXiv 2404.16014).
 
     `gate = x @ W_enc + b_gate`, `magnitude = relu(x @ (W_enc * exp(r_mag)) + b_mag)`, and latents are the magnitudes
     where `gate > 0` (Rajamanoharan et al. 2024). Here `h` is the gate.
@@ -260,9 +261,9 @@ class GatedSAE(SAE):
         return jnp.where(h > 0, jax.nn.relu(magnitude), 0.0)
 
     def own_losses(self, read: Float[Array, "b d_in"], h: Float[Array, "b d_sae"], latents: Array) -> Losses:
-        """`sparsity`: the L1 norm of `relu(gate)`, as in `SAE`. `gate_reconstruction`: the squared error when that is
-        decoded by the decoder as it is, so that gates learn to be informative. Neither moves the decoder: shorter rows
-        would lessen the first at no cost, since `r_mag` makes up for them.
+        """`sparsity`: the L1 norm of `relu(gate)`, as in `SAE`. `gate_reconstruction`: the squared error of its
+        reconstruction by the frozen decoder, so that gates learn to be informative. Neither has a gradient in the
+        decoder: shorter rows would reduce the first at no cost, since `r_mag` compensates for them.
         """
         gate = jax.nn.relu(h)
         decoded = gate @ lax.stop_gradient(self.W_dec[...]) + lax.stop_gradient(self.b_dec[...])
@@ -320,10 +321,10 @@ def make_sae_loss(
 
 
 def fold_scale(sae: SAE, scale: float) -> SAE:
-    """The SAE of inputs `x` that does what the given one does with `scale * x`, and brings reconstructions back.
+    """The SAE that does with `x` what the given one does with `scale * x`; reconstructions are scaled back.
 
     With `scale = sqrt(d_in) / mean |x|` this is SAELens' `expected_average_only_in`, folded in. Latents are the
-    same, but divided by `scale` where they count the length of decoder rows in (`rescale_acts_by_decoder_norm`).
+    same, but divided by `scale` where they include the length of decoder rows (`rescale_acts_by_decoder_norm`).
 
     Raises:
         ValueError: the SAE normalizes its inputs, so that no scale reaches its weights.

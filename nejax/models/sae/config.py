@@ -1,4 +1,4 @@
-"""What a `cfg.json` says about a sparse autoencoder: SAELens' of version 6 and before, and sparsify's."""
+"""The `cfg.json` of a sparse autoencoder: SAELens' of version 6 and before, and sparsify's."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from nejax.models.sae.architectures import ARCHITECTURES, SAE, Normalization
 from nejax.models.sae.keys import MODEL_HARMLESS, ONE_VALUE_ONLY, SAE_LENS_HARMLESS, SPARSIFY_HARMLESS, why_not_read
 
 _SAE_LENS_VERSION = "6.20.0"
-"""SAELens takes a configuration for one of its own version 6 by this, and leaves its fields alone."""
+"""SAELens recognises a configuration of its version 6 by this, and leaves its fields unchanged."""
 
 _CENTRED_REPOSITORIES = (
     "jbloom/GPT2-Small-SAEs-Reformatted",
@@ -24,7 +24,7 @@ _CENTRED_REPOSITORIES = (
 """Their SAEs read a model with centred writing weights; SAELens keeps this in its own list, not in their files."""
 
 _MODEL_NAMES = {"gpt2-small": "gpt2"}
-"""Names of TransformerLens that the Hub does not have."""
+"""Names in TransformerLens -> names that `load_model` takes."""
 
 _REQUIRED = object()
 
@@ -59,7 +59,7 @@ def read_sae_lens(folder: Path, name: str = "") -> SAEConfig:
 
     Args:
         folder: with `cfg.json`, and, of a training's checkpoint, `activation_scaler.json`.
-        name: by which a user asked for it: of some repositories more is known than they say.
+        name: by which a user asked for it: for some repositories, more is known than their files say.
 
     Fields that are not known are named on standard error, see `nejax.models.sae.keys`.
 
@@ -126,7 +126,7 @@ def read_sae_lens(folder: Path, name: str = "") -> SAEConfig:
 def read_sparsify(folder: Path) -> SAEConfig:
     """The configuration in a folder of sparsify, whose name says what the SAE reads.
 
-    The loss `multi_topk` makes no difference to the SAE that comes of it.
+    The loss `multi_topk` makes no difference to a trained SAE.
 
     Raises:
         UserError: see `read_sae_lens`. Transcoders are refused: they map one value to another.
@@ -225,7 +225,7 @@ def _checked(settings: _Settings, config: SAEConfig) -> SAEConfig:
 
 
 def _agreed(places: Sequence[tuple[_Settings, str]]) -> Any:
-    """A text that may stand in several places; where it does, they have to agree. None: in no place."""
+    """A text that may be given in several places, which have to agree. None: it is given in none."""
     found = [(part, field, text) for part, field in places if (text := part.get(field, str, None))]
     for part, field, text in found[1:]:
         if text != found[0][2]:

@@ -1,4 +1,4 @@
-"""How good a sparse autoencoder is: how sparse, how faithful, how alive, how monosemantic. One call, one report."""
+"""The evaluation of a sparse autoencoder: sparsity, reconstruction, dead latents, monosemanticity."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -49,7 +49,7 @@ def evaluate_sae(
     height: float = 0.05,
     batch_size: int = 4096,
 ) -> SAEReport:
-    """Evaluate an SAE on inputs that are at hand.
+    """Evaluate an SAE on inputs in memory.
 
     Args:
         sae: any of the four.

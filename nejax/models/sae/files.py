@@ -39,11 +39,11 @@ class LoadedSAE(NamedTuple):
     sae: SAE
     """The autoencoder, in float32."""
     hook_name: str | None
-    """What it reads, as its file has it; None if that does not say."""
+    """The name of what it reads, from its file; None if the file does not say."""
     site: Site | None
     """The same; None if it is no site of a model that can be read, and `parse_site(hook_name)` says why."""
     input_weights: Literal["native", "folded"] | None
-    """How the model has to be loaded so that the site holds what the SAE expects; None: as you like."""
+    """How the model has to be loaded so that the site holds what the SAE expects; None: either."""
     model_name: str | None
     """The model whose values it reads, by a name that `nejax.models.loading.load_model` takes; None if the file does
     not say."""
@@ -125,7 +125,8 @@ def site_in_model(found: LoadedSAE, hook_name: str | None, model_name: str, conf
         config: the model's shape.
 
     Raises:
-        UserError: nobody says what it reads, there is no such place in the model, or it has another width.
+        UserError: neither the file nor the caller says what it reads, there is no such place in the model, or it has
+            another width.
     """
     hook_name = hook_name or found.hook_name
     if hook_name is None:

@@ -1,4 +1,4 @@
-"""Where in a model a vector of width `d_model` is, and the names that other tools have for the place."""
+"""Sites of a model that hold vectors of width `d_model`, and their names in other tools."""
 
 import re
 from typing import Literal, NamedTuple, get_args
@@ -96,7 +96,7 @@ def hook_name(site: Site, *, input_weights: str = "native") -> str:
 
 
 def needed_input_weights(text: str) -> Literal["native", "folded"] | None:
-    """How the model has to be loaded for a hook's name to mean what it says; None where that makes no difference."""
+    """How the model has to be loaded so that a hook's name is right; None where it makes no difference."""
     if parse_site(text).name != "mlp_input":
         return None
     return "folded" if text.endswith(_FOLDED) else "native"

@@ -1,6 +1,6 @@
-"""Fields of an SAE's `cfg.json` that make no difference to its function, or only at other values than these.
+"""Fields of an SAE's `cfg.json` that do not change its function, or do so only at other values.
 
-The fields that make the SAE are those that `nejax.models.sae.config` reads. Others are warned of by name.
+The fields that define the SAE are read by `nejax.models.sae.config`. Others are named in a warning.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ scale_sparsity_penalty_by_decoder_norm b_dec_init_method expansion_factor finetu
 finetuning_scaling_factor tokens_per_buffer feature_sampling_method resample_batches feature_reinit_scale
 """
 SAE_LENS_HARMLESS = frozenset(_SAE_LENS.split())
-"""Training, where to write, notes. What `finetuning_scaling_factor` stands for is in the weights."""
+"""Training, where to write, notes. The effect of `finetuning_scaling_factor` is in the weights."""
 
 SPARSIFY_HARMLESS = frozenset({"normalize_decoder", "multi_topk", "expansion_factor"})
 """Training, and the number of latents where that is said twice."""
@@ -49,7 +49,7 @@ MODEL_HARMLESS = frozenset(
         "attn_implementation",
     }
 )
-"""Of `model_from_pretrained_kwargs`: what moves no value that can be read, but `fold_ln` one."""
+"""Of `model_from_pretrained_kwargs`: none changes a value that can be read, except that `fold_ln` changes one."""
 
 ONE_VALUE_ONLY = (
     "hook_head_index",

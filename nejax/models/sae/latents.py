@@ -1,4 +1,4 @@
-"""A model whose neurons are the latents of a sparse autoencoder: every stage that reads neurons reads them as it is."""
+"""A model whose neurons are the latents of a sparse autoencoder, so that every stage reads them unchanged."""
 
 import hashlib
 from typing import Any
@@ -40,7 +40,7 @@ class LatentsModel(nnx.Module):
     def __call__(
         self, tokens: Int[Array, "batch seq"], *, reader: Reader = read_nothing, editor: Editor = edit_nothing
     ) -> tuple[None, Any]:
-        """Run the model as far as the site, and the SAE on what is there.
+        """Run the model up to the site, and the SAE on its value there.
 
         Args:
             tokens: the sequences.
@@ -75,7 +75,7 @@ class LatentsModel(nnx.Module):
         return {name: getattr(view, name) for name in self._needed}
 
     def _read(self, views: dict[str, Array], reader: Reader, editor: Editor) -> Any:
-        """What a reader says of the SAE at the site."""
+        """The reader's result for the SAE at the site."""
         here = {name: value[-1] for name, value in views.items()}
         x, layer = here[self.site.name].astype(jnp.float32), jnp.int32(0)
         if self.centred:
@@ -94,7 +94,7 @@ class LatentsModel(nnx.Module):
         return {self.site.name, "resid_pre", "resid_mid", "resid_post"}
 
     def input_weights(self) -> Float[Array, "1 d_in d_sae"]:
-        """What every latent looks for: `W_enc`."""
+        """The input weights of every latent: `W_enc`."""
         return self.sae.W_enc[...][None]
 
     def input_bias(self) -> Float[Array, "1 d_sae"]:

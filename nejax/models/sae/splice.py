@@ -1,6 +1,6 @@
-"""A sparse autoencoder inside the model it reads: its reconstruction takes the place of what was there.
+"""A sparse autoencoder inside the model it reads: its reconstruction replaces the value at the site.
 
-How much of the model's next-token prediction survives that says whether the SAE keeps what the model uses.
+How much of the model's next-token prediction survives shows whether the SAE keeps what the model uses.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ def replace_at(
     Args:
         site: where in the model.
         replacement: from the value `[batch, seq, d_model]` to the one to go on with.
-        where: positions at which it is replaced; None: all. An SAE that was never trained on the first position or on
-            special tokens, whose values are of another size, is best kept away from them.
+        where: positions at which it is replaced; None: all. Leave out the first position and special tokens if the SAE
+            was not trained on them: their values are of another size.
     """
 
     def edit(name: str, value: Array, layer: Array) -> Array:
@@ -39,7 +39,7 @@ def replace_at(
 
 
 def reconstruction(sae: Callable[[Array], Array], *, centred: bool = False) -> Callable[[Array], Array]:
-    """What an SAE makes of a site's value, as a replacement for `replace_at`.
+    """An SAE's reconstruction of a site's value, as a replacement for `replace_at`.
 
     Args:
         sae: from inputs to their reconstructions.

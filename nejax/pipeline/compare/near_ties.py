@@ -1,7 +1,7 @@
-"""Is a difference between two runs' results for one neuron a near-tie: do values that decide it lie close together?
+"""Whether a difference between two runs' results for one neuron is a near-tie: the values that decide it are close.
 
-Each function takes what two runs stored of the same neuron. The runs round differently, so whatever hangs on which of
-two values is the greater may differ, if they are within a tolerance of each other; nothing else may.
+Each function takes what two runs stored of the same neuron. The runs round differently, so whatever depends on which of
+two values is greater may differ, if they are within a tolerance of each other; nothing else may.
 """
 
 import functools
@@ -99,11 +99,11 @@ def swapped_pairs(a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
 def is_near_split(a: Dendrogram, b: Dendrogram, tolerance: float) -> bool:
     """Whether two different divisions of the same examples by average linkage come from a near-tie.
 
-    Wherever features of the one overlap other features of the other, there must be a reason: either a merge is as high
-    as the cut; or two pairs of clusters were equally near to merge, and each run took another one. Up to there both had
-    made the same merges: the lowest cluster that only one run has, and the lowest that only the other has, were made at
-    the same height, below the cut. (How near the other pair was, a dendrogram does not say. That the runs' distances
-    agree otherwise, their mean and maximum do.)
+    Wherever the features differ, there must be a reason: either a merge is as high as the cut; or two pairs of clusters
+        were equally near to merge, and each run merged another one. Up to there both had made the same merges: the
+        lowest cluster that only one run has, and the lowest that only the other has, were made at
+    the same height, below the cut. (A dendrogram does not hold how near the other pair was. That the runs' distances
+    agree otherwise is shown by their mean and maximum.)
 
     Args:
         a: of one run.
@@ -142,7 +142,7 @@ def _is_near_region(a: dict[int, float], b: dict[int, float], cut_a: float, cut_
 def _is_at_the_edge(run: Kept, other: Kept, sequence: int, slack: float) -> bool:
     """Whether an example that counts in `run` only just does so, and in the other run only just does not.
 
-    Of one that the other run has not kept, no more is known than that it is no stronger than the weakest there.
+    Of one that the other run has not kept, only an upper bound is known: the weakest there.
     """
     activation = run.activation[sequence]
     if sequence not in other.activation:

@@ -1,8 +1,8 @@
-"""Do two finished runs say the same? Every difference is found, counted, and explained or not.
+"""Compare two finished runs: every difference is found, counted, and explained or not.
 
-Runs that differ in batch size, number of devices or machine round differently, and no more. What they store then agrees
-to a tolerance, and where their examples or features are not the same, two values that decide it lie that close
-together: a *near-tie*. Anything else is *unexplained*. For runs of different precision it is said how far they agree.
+Runs that differ in batch size, number of devices or machine differ only by rounding. Their stores then agree to a
+tolerance, and where their examples or features differ, two values that decide it are within the tolerance: a
+*near-tie*. Anything else is *unexplained*. For runs of different precision, only their agreement is measured.
 """
 
 import json
@@ -24,8 +24,8 @@ from nejax.pipeline.run.folders import refusal_of_run
 from nejax.pipeline.stages.run import Run, Settings
 
 MAY_DIFFER = {"model", "corpus", "text_field", "split", "max_sequences", "precision", "similar", "min_similarity"}
-"""Settings that are not asked to agree: fingerprints say whether model and tokens are the same; the others decide
-neither examples nor features, but for the precision, which decides how the runs are compared."""
+"""Settings that may differ: fingerprints show whether model and tokens are the same; the others decide neither examples
+nor features, but for the precision, which decides how the runs are compared."""
 
 
 MAY_JUMP = ("fired", "merges", "silhouette")
@@ -33,7 +33,7 @@ MAY_JUMP = ("fired", "merges", "silhouette")
 
 
 class Layer(NamedTuple):
-    """What a run found of one layer, as NumPy arrays with a leading axis `d_mlp`."""
+    """The results of a run for one layer, as NumPy arrays with a leading axis `d_mlp`."""
 
     kept: TopExamples
     """[d_mlp, K]"""
@@ -58,7 +58,7 @@ class Layer(NamedTuple):
     def scale(self) -> np.ndarray:
         """[d_mlp] what rounding is measured by: the neuron's highest activation, or the root of its mean square.
 
-        The greater of the two: a neuron that barely fires has a highest activation that is itself all rounding.
+        The greater of the two, since the highest activation of a neuron that barely fires is mostly rounding.
         """
         return np.maximum(np.maximum(self.kept.activation[:, 0], 0), np.sqrt(self.mean_square))
 
@@ -138,7 +138,7 @@ class LayerComparison(NamedTuple):
 
 
 def open_finished(path: Path | str) -> Run:
-    """Open a run whose features are all there, to be read.
+    """Open a run whose features are all finished, for reading.
 
     Raises:
         UserError: it is no run, or not finished.
@@ -163,8 +163,8 @@ def compare_runs(a: Run, b: Run, *, tolerance: float = TOLERANCE) -> Iterator[La
 
     Args:
         a: from `open_finished`.
-        b: another. Batch size, devices, machine and precision may be other ones; if the precision is, no differences
-            are explained.
+        b: another. Batch size, devices, machine and precision may differ; if the precision does, no differences are
+            explained.
         tolerance: how close together a near-tie's values are: activations relative to the neuron's scale (its highest
             activation, or its root mean square if that is greater), cosine distances as they are.
 
@@ -191,7 +191,7 @@ def compare_layer(
     chosen follows from these examples by `choose_examples`, which is run again: where it gives what both runs stored,
     and all differences before are near-ties, so are those of the choice, those for the sake of repeats among them.
 
-    Of the ways of clustering, only average linkage stores what explains another division: its dendrogram.
+    Only average linkage stores what explains different features: its dendrogram.
 
     Args:
         a: of one run.
@@ -241,7 +241,7 @@ def compare_layer(
 
 
 def _refuse_different_work(a: Run, b: Run) -> None:
-    """Name whatever means that the results are not meant to be the same, with both values."""
+    """Refuse runs whose results need not agree, with both values of what differs."""
 
     def work(run: Run) -> dict[str, Any]:
         manifest = run.directory.manifest

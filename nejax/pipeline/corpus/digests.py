@@ -1,4 +1,4 @@
-"""Which windows of tokens were seen before: a set of digests on disk, since a corpus has no end."""
+"""A set of digests of windows of tokens, on disk, since a corpus may be of any size."""
 
 import sqlite3
 from hashlib import blake2b
@@ -16,8 +16,8 @@ class Digests:
     Two different windows share a digest with a probability of 2**-128: never.
 
     Args:
-        path: of the file, which is made anew and goes when the set is closed; None keeps all in memory. There is no
-            journal: after a kill the file is worth nothing.
+        path: of the file, which is created, and deleted when the set is closed; None keeps all in memory. There is no
+            journal: after a kill the file is useless.
     """
 
     def __init__(self, path: Path | None = None):

@@ -1,4 +1,4 @@
-"""Where text comes from: files, standard input, the Hub or the Python installation, as documents."""
+"""Corpora as documents: from files, standard input, the Hub or the Python installation."""
 
 import dataclasses
 import itertools
@@ -34,7 +34,7 @@ class Document(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A file of a corpus, or all of a corpus that has no files."""
+    """A file of a corpus, or the whole corpus if it has no files."""
 
     name: str
     read: Read
@@ -52,7 +52,7 @@ class CorpusRead(NamedTuple):
 
 
 def merged(readings: Iterable[Sequence[CorpusRead]]) -> list[CorpusRead]:
-    """What was read of each corpus in all, of what was read of each between one shard and the next.
+    """The total of several readings, each of what was read of each corpus between one shard and the next.
 
     Args:
         readings: in their order. A part that one of them did not finish is in the next one again.
@@ -124,20 +124,20 @@ class Corpus:
         return [Part(self.name, self.read)]
 
     def news(self) -> CorpusRead:
-        """What the latest iteration has read since it was last asked, with the part that it is at, or ended with."""
+        """What the latest iteration has read since the last call, including the part that it is in, or ended with."""
         parts = [*self._finished[self._n_told :], *([self._open.so_far()] if self._open else [])]
         self._n_told = len(self._finished)
         return CorpusRead(self.name, parts or self._finished[-1:], self._ended)
 
     def changes_since(self, before: CorpusRead, *, but: Collection[Kind] = ()) -> tuple[list[str], CorpusRead]:
-        """What is not as an earlier reading found it. Only parts whose stamps do not tell are read.
+        """The differences from an earlier reading. Only parts whose stamps have changed or are unknown are read.
 
         Args:
             before: the earlier reading, which may have stopped before the corpus's end.
             but: kinds of parts that are not looked at.
 
         Returns:
-            A line for each part that is gone, new or not what it was; and the reading with the stamps of now.
+            A line for each part that is missing, new or changed; and the reading with current stamps.
         """
         now = list(self.all_parts())
         if not before.ended:  # what comes later was not read
@@ -179,7 +179,7 @@ class Corpora:
 
     @property
     def skipped(self) -> Counter[str]:
-        """What all of them left out."""
+        """Counts of what all of them left out."""
         return sum((corpus.skipped for corpus in self.corpora), Counter())
 
     def news(self) -> list[CorpusRead]:
@@ -187,7 +187,7 @@ class Corpora:
         return [corpus.news() for corpus in self.corpora]
 
     def expect(self, before: Sequence[CorpusRead]) -> None:
-        """Refuse, where it is met, any text that is not what an earlier reading found."""
+        """Refuse any text that differs from an earlier reading, as soon as it is read."""
         for corpus, read in zip(self.corpora, before, strict=False):
             corpus.before = read
 
@@ -260,7 +260,7 @@ def open_again(sources: Iterable[str], **options: str) -> Iterator[Corpus]:
 def refuse_changes(
     corpora: Iterable[Corpus], before: Sequence[CorpusRead], *, but: Collection[Kind] = ()
 ) -> list[CorpusRead]:
-    """Compare corpora with what was read of them; what their stamps tell is not read again.
+    """Compare corpora with an earlier reading; parts with unchanged stamps are not read again.
 
     Args:
         corpora: in the order in which they were read.
@@ -271,7 +271,7 @@ def refuse_changes(
         The readings with the stamps of now.
 
     Raises:
-        UserError: a part is gone, new or not what it was; each is named.
+        UserError: a part is missing, new or changed; each is named.
     """
     if not before:
         not_compared("it is not known which texts that was")
@@ -285,7 +285,7 @@ def refuse_changes(
 
 
 def read_back(kept: Any) -> list[CorpusRead]:
-    """Readings as they were before they became JSON; none of None."""
+    """Readings from their JSON; none from None."""
     return [CorpusRead(name, [PartRead(*part) for part in parts], ended) for name, parts, ended in kept or []]
 
 
@@ -299,7 +299,7 @@ def usable(part: Part, skipped: Counter[str]) -> Iterator[Document]:
 
 
 def _compared(part: Part, before: PartRead) -> tuple[str, PartRead]:
-    """How a part differs from an earlier reading, if it does; and the reading with the stamp of now."""
+    """How a part differs from an earlier reading, if it does; and the reading with its current stamp."""
     if part.kind == "pipe" and not can_be_read():
         not_compared("standard input is a terminal, or was read already")
         return "", before

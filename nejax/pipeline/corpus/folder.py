@@ -1,4 +1,4 @@
-"""The files of a corpus that is a folder: in an order that is always the same, linked ones too."""
+"""The files of a corpus that is a folder, linked ones too, always in the same order."""
 
 import os
 from collections import Counter
@@ -11,8 +11,9 @@ from nejax.pipeline.corpus.text_files import has_known_suffix
 def files_below(root: Path, skipped: Counter[str]) -> Iterator[tuple[Path, str]]:
     """Every file below a folder that can be read, and its path from there, in the order of these paths.
 
-    A linked folder is read where it is linked, unless it holds, or is below, one that is read anyway: it could go on
-    forever. All else that is not read is counted: hidden files, those of unknown kind, broken links, links to folders
+    A linked folder is read where it is linked, unless it holds, or is below, one that is read anyway: links may form a
+        cycle. Everything else that is not read is counted: hidden files, those of unknown kind, broken links, links to
+        folders
     that are read anyway, folders that the system does not let read, and what is neither file nor folder.
     """
     return _below(root, "", skipped, [Path(os.path.realpath(root))])

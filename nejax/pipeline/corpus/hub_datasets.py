@@ -1,4 +1,4 @@
-"""Documents of a dataset on the Hugging Face Hub, streamed: only what is read is fetched."""
+"""Documents of a dataset on the Hugging Face Hub, streamed: only what is read is downloaded."""
 
 import re
 from collections import Counter
@@ -91,10 +91,10 @@ def _name(source: str) -> tuple[str, str | None]:
 
 @contextmanager
 def hub_errors(what: str, *, missing: str, unreachable: str, instead: str) -> Iterator[None]:
-    """Tell what does not exist from what cannot be reached from what cannot be read, each in one line.
+    """One line each for a dataset that does not exist, cannot be reached, or cannot be read.
 
     Args:
-        what: is read, as the line begins.
+        what: is read; begins the line.
         missing, unreachable: how it goes on in the first two cases.
         instead: what to do, as it ends.
 

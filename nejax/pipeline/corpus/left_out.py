@@ -1,4 +1,4 @@
-"""What of a corpus is not in its atlas, by reason, in words."""
+"""What was left out of an atlas's corpus, by reason, in words."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

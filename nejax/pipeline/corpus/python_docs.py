@@ -1,4 +1,4 @@
-"""The corpus that needs no network: the English documentation found in the Python installation itself."""
+"""The corpus that needs no network: the English documentation in the Python installation."""
 
 import ast
 import hashlib
@@ -33,9 +33,9 @@ def read_python_docs(skipped: Counter[str]) -> Iterator[tuple[str, str]]:
     """Yield `(name, text)` of each topic of `help()` and of each documented module of the standard library.
 
     A topic is named `topics/NAME`. A module is named `modules/DOTTED.NAME`; its text is its docstring, then
-    that of every public function, class and method, in source order. The documents come in the order of a
-    hash of their names: always the same, and mixed, so that the first ones are a fair sample of all. Modules whose
-    source cannot be parsed are counted.
+    that of every public function, class and method, in source order. The documents are ordered by a hash of their
+    names: always the same, and mixed, so that the first ones are a fair sample of all. Modules whose source cannot be
+    parsed are counted.
 
     Raises:
         UserError: the installation has neither topics nor the sources of its standard library.

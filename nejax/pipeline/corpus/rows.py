@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 NAME_FIELDS = ("name", "id")
-"""Where a row may say what it is called."""
+"""Fields that may hold a row's name."""
 
 
 def row_document(row: Any, place: str, text_field: str, skipped: Counter[str]) -> Iterator[tuple[str, str]]:
@@ -22,7 +22,7 @@ def row_document(row: Any, place: str, text_field: str, skipped: Counter[str]) -
 
 
 def columns_to_read(columns: list[str], text_field: str) -> list[str]:
-    """Of a table's columns those that make documents; a name that two columns share names neither."""
+    """The columns of a table that documents are made of; a name that two columns share is ignored."""
     return [name for name in (text_field, *dict.fromkeys(NAME_FIELDS)) if columns.count(name) == 1]
 
 

@@ -1,6 +1,6 @@
 """The sequences of a run, on disk shard by shard, so that no more than a few shards are ever in memory.
 
-They are cut while the first reader reads them, ahead of it; from then on they are read again, or looked up by number.
+They are cut ahead of their first reader; after that they are read from disk, in order or by number.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ Piece = TypeVar("Piece")
 class SequenceShards:
     """The sequences of a run, numbered from 0 in the order of the corpus.
 
-    Not for two threads at once: one may read while another cuts (see `ahead`), no more.
+    Not thread-safe, except that one thread may read while another cuts (see `ahead`).
 
     Args:
         directory: of the run, where the shards are, or will be.
@@ -50,7 +50,7 @@ class SequenceShards:
 
     @property
     def are_whole(self) -> bool:
-        """Whether all shards are there."""
+        """Whether all shards are on disk."""
         return self._directory.is_done(STAGE)
 
     @property
@@ -72,7 +72,7 @@ class SequenceShards:
         """Compare the corpora with what was read of them for the shards that are there.
 
         Raises:
-            UserError: a part is gone, new or not what it was; each is named.
+            UserError: a part is missing, new or changed; each is named.
         """
         if not self._accounts:
             return
@@ -129,7 +129,7 @@ class SequenceShards:
     def stream(self, start: int = 0) -> Generator[Sequences, None, None]:
         """All sequences from number `start` on, in pieces.
 
-        What is not there yet is cut and stored first, shard by shard; with the last of them, the stage is done.
+        Missing shards are cut and stored first, one by one; the stage is done with the last of them.
 
         Args:
             start: may lie within a shard.
@@ -150,7 +150,7 @@ class SequenceShards:
             yield self._first(number), self._load(number)
 
     def _stored_and_cut(self) -> Iterator[tuple[int, Sequences]]:
-        """All shards; what is not there is cut. The digests are made anew: a kill cannot have left them wrong."""
+        """All shards; missing ones are cut. The digests are rebuilt, so that a kill cannot have left them wrong."""
         fingerprint = hashlib.blake2b(digest_size=16)
         with Digests(self._directory.path / "digests.partial") as seen:
             for first, sequences in self._stored(0):
@@ -209,7 +209,7 @@ class SequenceShards:
         return Sequences(*(store[field] for field in Sequences._fields))
 
     def _read(self, shard: int) -> Sequences:
-        """A shard; kept until another is read, since who asks for sequences mostly asks for near ones next."""
+        """A shard; cached until another is read, since requests are mostly for neighbouring sequences."""
         if self._latest is None or self._latest[0] != shard:
             self._latest = None  # so that there are not two
             self._latest = shard, self._load(shard)
@@ -245,10 +245,10 @@ def rows_by_piece(
 
 @contextlib.contextmanager
 def ahead(pieces: Generator[Piece, None, None], n: int = 2) -> Iterator[Iterator[Piece]]:
-    """Make the pieces in a thread, up to `n` of them before they are asked for.
+    """Prefetch the pieces in a thread, up to `n` of them.
 
-    While the one who takes them computes, the next ones are read or tokenised. What the pieces raise is raised where
-    they are taken. When the context ends, for whatever reason, so does the thread, after the piece it is at.
+    While the consumer computes, the next ones are read or tokenised. Exceptions are raised in the consumer. When the
+    context ends, for whatever reason, the thread ends after its current piece.
 
     Args:
         pieces: used by the thread alone from now on.

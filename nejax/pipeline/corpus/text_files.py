@@ -29,7 +29,7 @@ from nejax.pipeline.corpus.rows import columns_to_read, row_document, table_docu
 from nejax.pipeline.corpus.zstd_files import ZstdFile
 
 _WAS_READ: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Standard input, as soon as it is read."""
+"""Standard input, once it has been read."""
 
 _PLAIN = (".txt", ".md", ".rst")
 _COMPRESSIONS = (".gz", ".xz", ".zst")
@@ -43,7 +43,7 @@ def has_known_suffix(name: str) -> bool:
 
 
 def read_file(path: Path, name: str, text_field: str, skipped: Counter[str]) -> Iterator[tuple[str, str]]:
-    """The documents of one file; those before the place where a file turns out to be damaged are kept.
+    """The documents of one file; those before a damaged place are kept.
 
     Raises:
         UserError: the operating system refuses to read it.

@@ -13,7 +13,7 @@ _MARGIN = 2_000
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[np.ndarray]:
-    """Each text's token ids, int32, no special tokens among them: text that spells one stays text."""
+    """Each text's token ids, int32, without special tokens: text that spells one stays text."""
     if sum(map(len, texts)) <= CHARACTERS_AT_ONCE:
         return [np.array(ids, np.int32) for ids in _encode(tokenizer, texts)["input_ids"]]
     return [_tokenize_long(tokenizer, text) for text in texts]
@@ -32,11 +32,11 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **more: Any) -
 
 
 def _tokenize_long(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
-    """A text's ids, from pieces that one call can take.
+    """A text's ids, from pieces that fit into one call.
 
-    The ends of a piece may be read otherwise than the middle of a text: a space is put before it, a word is cut in two.
-    So pieces overlap, and one goes over into the next where both say the same all around. Where they do not (in a run
-    of one letter, say), the piece is made longer.
+    The ends of a piece may be tokenised differently from the middle of a text: a space is put before it, a word is cut
+    in two. So pieces overlap, and are joined where both agree all around. Where they do not (in a run of one letter,
+    for example), the piece is made longer.
     """
     kept: list[np.ndarray] = []
     begin = cut = 0

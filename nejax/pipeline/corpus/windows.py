@@ -1,4 +1,4 @@
-"""Documents to sequences: fixed windows of tokens, each beginning with BOS, exact duplicates dropped."""
+"""Documents to sequences: fixed windows of tokens, each beginning with BOS, without exact duplicates."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeGuard
@@ -26,7 +26,7 @@ class Sequences(NamedTuple):
 
 
 class Account(NamedTuple):
-    """What was read of a corpus up to the end of a shard, and where to go on. As JSON it stays what it is."""
+    """What was read of a corpus up to the end of a shard, and where to continue. It can be stored as JSON."""
 
     counts: dict[str, int]  # documents_read, sequences, tokens (real, without BOS), and what was dropped:
     # duplicate_sequences and short_windows
@@ -83,8 +83,8 @@ def cut_documents(
         min_tokens: fewest tokens after BOS that make a sequence.
         batch_size: documents tokenized at once. Does not change the sequences.
         shard_size: sequences a shard; the last has fewer. Does not change the sequences.
-        after: the account of the shard after which to go on; not of the last. The same documents, from the first
-            on, and the same settings as then are asked for; documents before the place are read, not tokenized.
+        after: the account of the shard after which to continue; not of the last. The same documents, from the first on,
+            and the same settings as then are asked for; documents before the place are read, not tokenized.
         progress: called with 1 after every sequence (the `update` of a tqdm bar, say).
 
     Yields:
@@ -198,7 +198,7 @@ class _Rule(NamedTuple):
 
 
 def _go_on(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """[n_tokens] whether a token begins within a character: with a byte that goes on one in UTF-8."""
+    """[n_tokens] whether a token begins within a character: with a continuation byte of UTF-8."""
     return np.array([0x80 <= own[0] < 0xC0 if own else False for own in token_bytes(tokenizer)])
 
 

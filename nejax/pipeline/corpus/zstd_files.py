@@ -1,4 +1,4 @@
-"""Files compressed with zstd, of windows as long as any that zstd makes, read to their very end."""
+"""Files compressed with zstd, with windows of any length, read to their end."""
 
 import io
 from typing import BinaryIO
