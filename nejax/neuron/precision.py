@@ -1,4 +1,4 @@
-"""In which precision numbers are reckoned with."""
+"""The precision of computations."""
 
 import jax.numpy as jnp
 from jaxtyping import Array

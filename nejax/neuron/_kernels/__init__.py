@@ -1,1 +1,1 @@
-"""Forms that a backend runs fastest, for nejax's own layer programs; nothing public rests on them."""
+"""The fastest forms of loops for a backend, for nejax's own layer programs; public functions do not depend on them."""

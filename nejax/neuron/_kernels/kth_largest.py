@@ -15,7 +15,8 @@ def kth_largest(rows: Float[Array, "b n"], k: int) -> Float[Array, " b"]:
     """The k-th largest entry of each row, exactly; equal entries count one by one.
 
     XLA sorts for this on CPU, row by row. Here the bits of the answer are found one after the other, from the highest:
-    each is 1 if at least `k` entries are as large as what it would make. That is 32 counts of a row, all in registers.
+    a bit is 1 if at least `k` entries are at least as large as the answer with it. That is 32 counts of a row, all in
+    registers.
 
     Args:
         rows: `[b, n]` float32, no NaN.

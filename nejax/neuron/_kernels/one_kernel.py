@@ -21,11 +21,12 @@ _in_layer_program = jax.make_user_context(False)
 
 
 def layer_program(function: Callable[Args, Result]) -> Callable[Args, Result]:
-    """Mark the body of a program that fixes its own shapes and maps its own neurons, which nobody else transforms.
+    """Mark the body of a program that fixes its own shapes and maps its own neurons, and that is not transformed
+    further.
 
-    On CPU each loop in it becomes one kernel, see `small_call`. This rests on a switch of XLA that no document promises
-    and that few programs can have: the neurons in a `lax.map` or a loop, several devices in a `shard_map`, no gradient
-    through it, no constant of another program's. Everywhere else the same functions are plain JAX.
+    On CPU each loop in it becomes one kernel, see `small_call`. This uses an undocumented attribute of XLA that only
+    some programs may have: the neurons in a `lax.map` or a loop, several devices in a `shard_map`, no gradient through
+    it, no constant of another program. Everywhere else the same functions are plain JAX.
 
     Args:
         function: traced by `jit`, or a part of what is.
@@ -80,13 +81,14 @@ def on_cpu() -> bool:
 
 
 def each_row(function: Callable, *arrays: Array) -> Any:
-    """`function` of every row: in a loop where loops are kernels, and a row stays in the nearest cache; side by side
+    """`function` of every row: in a loop where loops are kernels, so that a row stays in the nearest cache; vectorised
     elsewhere."""
     return lax.map(lambda row: function(*row), arrays) if loops_are_kernels() else jax.vmap(function)(*arrays)
 
 
 def zero_of(distances: Float[Array, "n n"], mask: Bool[Array, " n"]) -> Int[Array, ""]:
-    """An int32 zero that `shard_map` takes to vary over devices as the arguments do: loops must start as they go on."""
+    """An int32 zero that varies over devices as the arguments do, for `shard_map`: loops must start with the type that
+    they carry on."""
     return ((distances[0, 0] > jnp.inf) & mask[0]).astype(jnp.int32)
 
 

@@ -8,11 +8,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 _MARGIN = 16
-"""A gain below so many units of rounding is none: ties stay as they are, and no two steps undo each other for ever."""
+"""A gain of fewer units of rounding counts as none: ties stay as they are, and no two steps undo each other for
+ever."""
 
 
 class Clusters(NamedTuple):
-    """The clusters of a labeling as every row sees them."""
+    """The clusters of a labeling, relative to every row."""
 
     member: Bool[Array, "k n"]
     """`[k, n]` whether row `i` is in cluster `c`."""
@@ -31,7 +32,7 @@ class Clusters(NamedTuple):
 def clusters_of(
     squared: Float[Array, "n n"], labels: Int[Array, " n"], *, max_clusters: int, spherical: bool
 ) -> Clusters:
-    """See the clusters from every row; no coordinates are needed.
+    """The clusters of a labeling, from squared distances alone.
 
     Let `m_ic` be the mean squared distance of row `i` to the rows of `c`, and `s_c` half the mean of `m_ic` over the
     rows of `c`. Then `s_c` is the variance of `c`, and `|x_i - mu_c|^2 = m_ic - s_c` for its mean `mu_c`. If all rows
@@ -64,7 +65,7 @@ def inertia_of(clusters: Clusters) -> Float[Array, ""]:
 
 
 def reassign(clusters: Clusters, labels: Int[Array, " n"]) -> Int[Array, " n"]:
-    """Give every row to the cluster with the nearest centroid (a step of Lloyd's); no empty cluster gets any."""
+    """Assign every row to the cluster with the nearest centroid (a Lloyd step); empty clusters stay empty."""
     margin = _MARGIN * jnp.finfo(clusters.cost.dtype).eps
     cost = clusters.cost - jnp.where(clusters.member, margin * clusters.mean, 0)
     cost = jnp.where((clusters.size > 0)[:, None], cost, jnp.inf)
@@ -76,12 +77,11 @@ def best_move(
 ) -> Int[Array, " n"]:
     """Move the one row whose move to another cluster lowers the inertia most, if any lowers it.
 
-    No Lloyd step may be left where one row still can move, since the two centroids it moves between follow it. With
-    `n` rows in a cluster and the row at squared distance `d` from its centroid, the inertia grows by `d n / (n + 1)` if
-    the row joins and falls by `d n / (n - 1)` if it leaves. On the sphere, with the sum of the rows of a cluster
-    of length `l` before the move and `l'` after it, it grows by `2 l d / (l + 1 + l')` and falls by
-    `2 l d / (l - 1 + l')`. An empty cluster costs nothing to join: that is how it is filled.
-    Source: Hartigan & Wong 1979, "Algorithm AS 136".
+    This can lower the inertia where no Lloyd step does, since both centroids follow the row. With `n` rows in a cluster
+    and the row at squared distance `d` from its centroid, the inertia grows by `d n / (n + 1)` if the row joins and
+    falls by `d n / (n - 1)` if it leaves. On the sphere, with the sum of the rows of a cluster of length `l` before the
+    move and `l'` after it, it grows by `2 l d / (l + 1 + l')` and falls by `2 l d / (l - 1 + l')`. An empty cluster
+    costs nothing to join: that is how it is filled. Source: Hartigan & Wong 1979, "Algorithm AS 136".
 
     Args:
         clusters: those of `labels`.

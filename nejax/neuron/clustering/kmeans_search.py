@@ -1,4 +1,4 @@
-"""The search that k-means is: restarts, the best of them, and where it is not given, the number of clusters."""
+"""The search of k-means: restarts, the best of them, and the number of clusters where it is not given."""
 
 import operator
 from functools import partial
@@ -31,7 +31,7 @@ class Settings(NamedTuple):
 
 
 class Partition(NamedTuple):
-    """What the search finds; the fields are those of `KernelKMeans`."""
+    """The result of the search; the fields are those of `KernelKMeans`."""
 
     labels: Int[Array, " n"]
     n_clusters: Int[Array, ""]

@@ -5,7 +5,7 @@ from jaxtyping import Array, Bool, Int
 
 
 def relabel(groups: Int[Array, " n"], mask: Bool[Array, " n"]) -> Int[Array, " n"]:
-    """Rename groups 0..k-1 in the order in which their first unmasked row appears.
+    """Number groups 0..k-1 in the order in which their first unmasked row appears.
 
     Args:
         groups: `[n]` any integers; rows with the same one are in the same group.
@@ -23,7 +23,7 @@ def relabel(groups: Int[Array, " n"], mask: Bool[Array, " n"]) -> Int[Array, " n
 
 
 def largest_first(labels: Int[Array, " n"]) -> Int[Array, " n"]:
-    """Rename clusters so that 0 is the largest; of equally large ones, the one that appears first."""
+    """Renumber clusters so that 0 is the largest; of equally large ones, the one that appears first."""
     n = labels.shape[0]
     size = jnp.zeros(n, jnp.int32).at[jnp.where(labels >= 0, labels, n)].add(1, mode="drop")
     order = jnp.argsort(-size, stable=True)

@@ -1,4 +1,4 @@
-"""Which pairs of examples count: what every function of a distance matrix asks first."""
+"""Which pairs of examples count in a distance matrix."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float

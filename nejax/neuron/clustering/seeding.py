@@ -1,4 +1,4 @@
-"""Where k-means starts: greedy k-means++ on squared distances."""
+"""The seeds of k-means: greedy k-means++ on squared distances."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ _CANDIDATES = 5
 this does not depend on k, the seeds of few clusters are the first ones of many."""
 
 NEAR_TIE = 1e-6
-"""What is as good as the best but for this counts as just as good, and the first such is taken: rounding, which differs
-from one shape of arrays to another, is not to choose."""
+"""Candidates within this of the best count as equally good, and the first of them is taken, so that rounding, which
+differs between shapes of arrays, does not decide."""
 
 
 def seed_labels(

@@ -1,1 +1,1 @@
-"""What is kept of a neuron while a corpus goes by, in time linear in its length."""
+"""Streaming measures of neurons over a corpus, in time linear in its length."""

@@ -1,7 +1,7 @@
-"""What is kept of a batch's activations: each neuron's peak in every sequence, how often it fires, its moments.
+"""The summary of a batch's activations: each neuron's peak in every sequence, how often it fires, its moments.
 
-All in one look. On CPU it is one kernel that takes a slice of neurons through a sequence while both fit the nearest
-cache; elsewhere, XLA fuses the reductions.
+On CPU it is one kernel that takes a slice of neurons through a sequence while both fit the nearest cache; elsewhere,
+XLA fuses the reductions.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ _SLICE = 256
 
 
 class ActivationSummary(NamedTuple):
-    """What is kept of one layer's activations in a batch."""
+    """The summary of one layer's activations in a batch."""
 
     peak: Float[Array, "batch n_neurons"]
     """The highest activation of a neuron in a sequence; -inf where nothing can be a peak."""

@@ -1,4 +1,4 @@
-"""Streaming moments of a neuron's activation: exact merging of batches, without a second look at the data."""
+"""Streaming moments of a neuron's activation: exact merging of batches, in one pass over the data."""
 
 from typing import NamedTuple
 
@@ -66,7 +66,7 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
 
 
 class Shape(NamedTuple):
-    """What moments say of a distribution. NaN where the values are too few, or all the same, to say it."""
+    """Mean, variance, skewness and kurtosis. NaN where the values are too few, or all the same."""
 
     mean: Float[Array, "*neurons"]
     variance: Float[Array, "*neurons"]

@@ -66,10 +66,10 @@ def update_top_examples_of_layer(
     sequence: Int[Array, " b"],
     position: Int[Array, "neurons b"],
 ) -> TopExamples:
-    """`update_top_examples` of many neurons that look at the same sequences: for layer programs.
+    """`update_top_examples` of many neurons over the same sequences: for layer programs.
 
-    Where loops are kernels, one of them goes through all neurons and overwrites their buffers where they are, if the
-    caller donates them: a step costs what it changes.
+    Where loops are kernels, one kernel updates the buffers of all neurons in place, if the caller donates them: a step
+        costs what it changes.
 
     Args:
         top: the buffers, with a leading axis over neurons.
@@ -104,7 +104,7 @@ def _take_in(
 
 
 def _insert_each(top: tuple[Array, ...], *new: Array) -> tuple[Array, ...]:
-    """Put each new example into its place, one after another. On a CPU most cost one comparison, being too weak."""
+    """Insert each new example, one after another. Most are too weak, and cost one comparison on a CPU."""
     k, n_new = len(top[0]), len(new[0])
     slots = jnp.arange(k)
 
@@ -130,7 +130,7 @@ def _insert_each(top: tuple[Array, ...], *new: Array) -> tuple[Array, ...]:
 
 
 def _insert_by_chunks(top: tuple[Array, ...], *new: Array) -> tuple[Array, ...]:
-    """Put new examples into their places, a chunk at a time: few steps, each with much to do, for accelerators."""
+    """Insert new examples, a chunk at a time: few large steps, for accelerators."""
     # Scanning chunks keeps the cost linear in the number of arrivals.
     missing = -len(new[0]) % _CHUNK
     chunks = tuple(
@@ -142,7 +142,7 @@ def _insert_by_chunks(top: tuple[Array, ...], *new: Array) -> tuple[Array, ...]:
 
 
 def _insert(top: TopExamples, new: TopExamples) -> TopExamples:
-    """Put a few new examples, in any order, into their places."""
+    """Insert a few new examples, in any order."""
     k, b = top.activation.shape[0], new.activation.shape[0]
     arrivals, slots = jnp.arange(b), jnp.arange(k)
     column = jax.tree.map(lambda values: values[:, None], new)

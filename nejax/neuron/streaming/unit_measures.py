@@ -1,7 +1,7 @@
-"""The measures of any units over inputs that are at hand: neurons of a layer, or latents of a sparse autoencoder.
+"""The measures of units over inputs in memory: neurons of a layer, or latents of a sparse autoencoder.
 
 The pipeline finds every neuron's best examples in a corpus; here the examples are the first that fire, in the order of
-the data, and the measure of *all* that fire is taken beside them in its streaming form.
+the data, and the mean distance of *all* that fire is computed in its streaming form.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ CHUNK = 512
 
 
 class UnitMeasures(NamedTuple):
-    """What is known of `n` units. NaN where there is no pair of examples behind a number."""
+    """The measures of `n` units. NaN where there is no pair of examples."""
 
     n_fired: np.ndarray
     """`[n]` int64: at how many inputs each fires."""
@@ -69,7 +69,7 @@ def measure_units(
         x: `[n_inputs, d]` what the units read, on the host.
         w_in: `[d, n]` their input weights, a column a unit.
         fires: `(of, inputs [b, d]) -> [b, n]`, which units fire. The same function is compiled once for one shape.
-        of: what it needs beside the inputs, a tree of arrays: parameters, thresholds.
+        of: what it needs besides the inputs, a tree of arrays: parameters, thresholds.
         n_examples: examples of each unit: the first at which it fires (Foote 2024, arXiv 2411.08166: 100).
         height: at which the average linkage of these is cut (there: 0.05 for latents, 0.2 for neurons).
         batch_size: inputs a pass. It does not change the result beyond rounding.

@@ -44,7 +44,7 @@ class Part(NamedTuple):
 
 
 class CorpusRead(NamedTuple):
-    """What was read of a corpus. As JSON it stays what it is."""
+    """What was read of a corpus. It can be stored as JSON."""
 
     name: str
     parts: list[PartRead]

@@ -1,8 +1,8 @@
-"""What is left of activations at their peaks when a token before the peak is ablated.
+"""The activations at peaks when a token before the peak is ablated.
 
-A token that is ablated changes nothing before it, and what it changes behind it serves every peak that follows, of
-every neuron. So each place of a sequence is ablated once, as a branch that reaches to the last peak which is at most
-a window away (see `Branches`), and all peaks read what they need from it.
+Ablating a token changes nothing before it, and its effect after it is the same for all peaks of all neurons. So each
+place of a sequence is ablated once, as a branch up to the last peak within a window (see `Branches`), and all peaks are
+read from it.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ BLOCKS = 16
 """Blocks that a device runs at a time."""
 
 DEPTHS = 4
-"""Branches whose peaks are all in early layers are not run through the late ones; so many kinds are told apart."""
+"""Branches whose peaks are all in early layers are not run through the late ones; so many depths are distinguished."""
 
 
 class Peaks(NamedTuple):
@@ -40,7 +40,7 @@ class Peaks(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a pass over branches comes to."""
+    """The size of a pass over branches."""
 
     branches: int
     """Places that were ablated."""
@@ -70,17 +70,17 @@ def activations_without(
         tokens: [n_sequences, seq_len].
         n_layers: of the model.
         window: tokens before the peak that are ablated, each alone. Position 0 holds no text and never is.
-        ablation: what taking away means. "padding": the token is replaced by `padding`. "mean": its place in the first
-            layer's input is taken by the mean input. "deletion": it is left out, so those behind it move forward by
-            one; a peak's own token cannot be, it is replaced by padding. "gradient": an estimate of "padding" from the
-            derivative, `a - grad(a) . (input - input of padding)`; one backward pass a peak, nothing is shared.
+        ablation: how tokens are ablated. "padding": the token is replaced by `padding`. "mean": its input to the first
+            layer is replaced by the mean input. "deletion": it is left out, so the tokens after it move forward by one;
+            a peak's own token is replaced by padding instead. "gradient": an estimate of "padding" from the derivative,
+            `a - grad(a) . (input - input of padding)`; one backward pass a peak, nothing is shared.
         padding: token id.
-        mean_shift: for "mean": [d_model] mean over the corpus of what a token's input has more than padding's there,
-            see `mean_less_padding`.
+        mean_shift: for "mean": [d_model] mean over the corpus of a token's input minus padding's at the same place, see
+            `mean_less_padding`.
         batch_size: for "gradient": sequences a pass.
 
     Returns:
-        `[n_peaks, window + 1]` float32; NaN where there is no such token. And what it took.
+        `[n_peaks, window + 1]` float32; NaN where there is no such token. And the size of the pass.
     """
     if ablation == "gradient":
         return _by_gradient(model, peaks, tokens, window, padding, batch_size), Cost(0, 0, 0)
@@ -101,13 +101,13 @@ def _inputs_less_padding(
 
 
 def _less_padding(model: Any, tokens: Array, padding: Array) -> Array:
-    """What each token's input has more than padding's at the same place."""
+    """Each token's input minus padding's at the same place."""
     position = jnp.arange(tokens.shape[1])
     return model.embed(tokens, position) - model.embed(jnp.full_like(tokens, padding), position)
 
 
 def mean_less_padding(model: Any, tokens: np.ndarray, real: np.ndarray, padding: int) -> Float[np.ndarray, " d_model"]:
-    """The mean of what tokens' inputs to the first layer have more than padding's at the same places.
+    """The mean of tokens' inputs to the first layer minus padding's at the same places.
 
     Args:
         model: see `nejax.models.reading`.
@@ -151,7 +151,7 @@ def _run(
     shift: np.ndarray | None,
     without: np.ndarray,
 ) -> None:
-    """Run branches as deep as the model is, and put down what is read."""
+    """Run branches through the whole model, and store what is read."""
     graph, state = nnx.split(model)
     state, shift = place(state), None if shift is None else place(shift)
     batches = [*plan.batches()]
@@ -322,7 +322,7 @@ class _Plan:
 
 
 def _pack(sequence: np.ndarray, length: np.ndarray, n_rows: int) -> np.ndarray:
-    """The first row of each branch, one behind the other, none across blocks, no block with two sequences."""
+    """The first row of each branch, packed one after the other; no branch spans blocks, no block has two sequences."""
     first, row, of_block = np.zeros(len(length), np.int64), 0, -1
     for i, (of_branch, n) in enumerate(zip(sequence.tolist(), length.tolist(), strict=True)):
         if of_branch != of_block or row % n_rows + n > n_rows or row % n_rows == 0:

@@ -1,9 +1,9 @@
-"""The features of all neurons, laid out so that a pass over the corpus tells which of them each token excites.
+"""The features of all neurons, laid out for a pass over the corpus that finds which of them each token excites.
 
 Neurons have from none to as many features as examples. Those of a layer are sorted by how many they have and cut into
 blocks of equal width; within a block, the first features of all its neurons are one *tile* of directions, the second
-ones the next, and so on: `x @ tile` is one matrix product of a good size, hardly any of it is padding, and how many
-tiles a block has may differ from layer to layer within one program.
+ones the next, and so on: `x @ tile` is one matrix product of a good size, with little padding, and the number of tiles
+of a block may differ between layers within one program.
 """
 
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ the last one all above its lower edge."""
 N_BANDS = len(EDGES) - 1
 
 _WIDTH_ON_CPU, _WIDTH = 128, 1024
-"""Neurons of a block, about: a CPU core keeps what belongs to a block in its cache."""
+"""Neurons of a block, approximately, so that a block fits into the cache of a CPU core."""
 
 
 class Tiles(NamedTuple):
@@ -46,7 +46,7 @@ class Tiles(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What one layer's tokens add up to. All fields have the leading axis `n_blocks`, and last `width`."""
+    """Sums over one layer's tokens. All fields have the leading axis `n_blocks`, and last `width`."""
 
     unit_sum: Float[Array, "n_blocks d_model n_bands width"]
     """Sum of scaled inputs over embeddings' lengths: times `w`, the sum of unit embeddings."""
@@ -258,5 +258,6 @@ def _count(which: Array, a: Array, slot: Array) -> tuple[Array, Array]:
 
 
 def _zero_of(a: Float[Array, "tokens width"]) -> Int[Array, " width"]:
-    """Zeros that `shard_map` takes to vary over devices as the arguments do: loops must start as they go on."""
+    """Zeros that vary over devices as the arguments do, for `shard_map`: loops must start with the type that they carry
+    on."""
     return (a[0] > jnp.inf).astype(jnp.int32)

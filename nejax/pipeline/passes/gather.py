@@ -1,4 +1,4 @@
-"""Run the chosen sequences once more, and bring back what the features need of them.
+"""Run the chosen sequences again, and gather what the features need.
 
 That is: each layer's distinct inputs (many neurons peak at the same place and share one), the inputs at random
 positions for comparison, and every example's activation at the tokens around its peak. The model gathers them inside
@@ -26,12 +26,13 @@ WINDOW_BEFORE, WINDOW_AFTER = 30, 10
 
 
 class Revisited(NamedTuple):
-    """What the second pass brought back."""
+    """The results of the second pass."""
 
     inputs: list[np.ndarray]
     """For each layer [n_distinct, d_model] float32: its distinct inputs, in order of (sequence, position)."""
     input_of: np.ndarray
-    """[n_layers, d_mlp, n_examples] int32: which of its layer's distinct inputs an example has; -1 where empty."""
+    """[n_layers, d_mlp, n_examples] int32: the row of each example's input among its layer's distinct inputs; -1 where
+    empty."""
     reference: np.ndarray
     """[n_layers, n_reference, d_model] float32: inputs at random positions, the same positions in every layer."""
     window: np.ndarray
@@ -104,7 +105,7 @@ def revisit(
     window = np.full((*chosen.sequence.shape, WINDOW_BEFORE + 1 + WINDOW_AFTER), np.nan, np.float16)
 
     def to_read(group: np.ndarray, in_layers: list[tuple[slice, slice]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What one device gets: tokens, and where in them its inputs and examples are."""
+        """A device's part: tokens, and where in them its inputs and examples are."""
         rows = take(group)
         length[np.searchsorted(needed, group)] = rows.length
         tokens = fill_up(rows.tokens.astype(np.int32), n_rows)

@@ -1,7 +1,7 @@
-"""How every neuron's activation is spread over a sample of the corpus, counted in bins.
+"""Histograms of every neuron's activation over a sample of the corpus.
 
-No bin is known before the lowest activation is, so the sample is run twice. Both times everything is reduced inside the
-layers' scan, as in `nejax.pipeline.passes.collect`.
+The bins depend on the lowest activation, so the sample is run twice. Both passes reduce inside the layers' scan, as in
+`nejax.pipeline.passes.collect`.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ MOST_TOKENS = 8192
 
 
 class Histograms(NamedTuple):
-    """How many of the sample's tokens have which activation, for all neurons."""
+    """The histograms of all neurons over the sample."""
 
     counts: np.ndarray
     """[n_layers, d_mlp, N_BINS] uint32: tokens in equal bins from the lowest activation to the highest. A token on an
@@ -64,7 +64,7 @@ def activation_histograms(
     batch_size: int,
     progress: Callable[[int], object] = lambda n_tokens: None,
 ) -> Histograms:
-    """Count how often each neuron has which activation.
+    """Count the tokens in each bin of every neuron's activation.
 
     Args:
         model: see `nejax.models.reading`.

@@ -20,12 +20,12 @@ N_SEQUENCES = 4
 
 
 class LayerPassport(NamedTuple):
-    """What was found in one layer, over all real tokens of the sample. Each is a largest absolute value."""
+    """The differences in one layer, over all real tokens of the sample. Each is a largest absolute value."""
 
     mlp_input_difference: float
     """Between the MLP's input in this run and in the reference."""
     mlp_input: float
-    """Of the reference's input of the MLP: what to measure the difference by."""
+    """Of the reference's MLP input: the scale of the difference."""
     activation_difference: float
     activation: float
 
@@ -48,7 +48,7 @@ def numerical_passport(
         reference: the same model with weights in float32.
         sample: sequences to compare.
         batch_size: of the run.
-        precision: makes the context in which the run multiplies.
+        precision: makes the context of the run's matrix products.
 
     Returns:
         What was found in each layer.

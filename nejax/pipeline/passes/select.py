@@ -1,7 +1,7 @@
-"""Which of a neuron's best examples stand for it.
+"""Choose a neuron's examples from the best that were kept.
 
-Foote 2024 (arXiv 2411.08166) keeps, for GPT-2, the examples above a fraction of the neuron's maximum. Real text repeats
-itself, so of examples whose peak ends the very same tokens only a few are kept, whatever the rule.
+Foote 2024 (arXiv 2411.08166) keeps, for GPT-2, the examples above a fraction of the neuron's maximum. Text has many
+repeats, so of examples whose peaks end the same tokens only a few are kept, under every rule.
 """
 
 from collections.abc import Iterable
@@ -80,7 +80,7 @@ def choose_examples(
 
 
 def _contexts(sequences: Iterable[Sequences], sequence: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """A 64-bit number for the `CONTEXT` tokens that end at each peak; positions before the sequence count as -1.
+    """A 64-bit digest of the `CONTEXT` tokens that end at each peak; positions before the sequence count as -1.
 
     Where there is no example, 0.
     """

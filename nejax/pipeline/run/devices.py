@@ -16,9 +16,9 @@ from threadpoolctl import threadpool_limits
 def use_all_cores() -> None:
     """Make every CPU core a device of its own, unless another number of them was asked for.
 
-    XLA runs the loops of one program on one core; so the neurons of a layer are spread over devices. LAPACK is left
-    with one thread for each of them: more would only wait for each other. Call it before JAX is first used; later the
-    number of devices stays as it is.
+    XLA runs the loops of one program on one core; so the neurons of a layer are spread over devices. LAPACK gets one
+    thread for each of them: more would only wait for each other. Call it before JAX is first used; later calls do not
+    change the number of devices.
     """
     by_setting = jax.config.jax_num_cpu_devices != -1  # pyright: ignore[reportAttributeAccessIssue]
     by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")

@@ -1,4 +1,4 @@
-"""Folders that are written to: made, or refused in one line, and held by one process at a time."""
+"""Folders that are written to: created, or refused in one line, and locked by one process at a time."""
 
 import errno
 import fcntl
@@ -31,7 +31,7 @@ def refuse_no_folder(path: Path) -> None:
 
 
 def refusal_of_run(path: Path) -> str:
-    """What is said of a run's directory that is none; of the demo's, what makes it."""
+    """The message for a directory that is no run; for the demo's, the command that makes it."""
     if path.exists():
         return f"{path} is a file"
     return f"{path} does not exist" + (" (make demo makes it)" if path.absolute() == DEMO.absolute() else "")
@@ -54,7 +54,7 @@ def make_folder(path: Path) -> Path:
 
 
 def lock(path: Path) -> object:
-    """Hold a run directory until the result is let go of, or the process ends in whatever way."""
+    """Lock a run directory until the result is closed, or the process ends for whatever reason."""
     key = str(path.resolve())
     held = _LOCKS.get(key)
     if held is None:

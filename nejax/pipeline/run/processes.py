@@ -59,7 +59,7 @@ def join_processes(coordinator: str, n_processes: int, process: int, *, patience
 
 
 _working_alone = False
-"""Whether the others wait for this process: then it must not wait for them."""
+"""Whether the others are waiting for this process, so that it must not wait for them."""
 
 
 def first_then_all(work: Callable[[], None]) -> None:
@@ -109,7 +109,8 @@ _SIGNS_OF_LOSS = re.compile("gloo|nccl|coordination|peer|heartbeat|unavailable",
 
 @contextlib.contextmanager
 def ending_with_the_others() -> Iterator[None]:
-    """End this process of several at once when something fails here or another is lost: none waits for it forever."""
+    """End this process at once when something fails here or another process is lost, so that none waits for it
+    forever."""
     try:
         yield
     except BaseException as error:

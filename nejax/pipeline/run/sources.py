@@ -1,6 +1,7 @@
-"""What a run was made from: how to know its texts and its model's files again, quickly, and to say what changed.
+"""What a run was made from: stamps and digests that quickly show whether its texts and its model's files have changed.
 
-A file is known by its size and times; its content is read again only where these differ, or were too young to tell.
+A file is identified by its size and times; its content is read again only where these differ, or are too recent to be
+reliable.
 """
 
 import hashlib
@@ -15,11 +16,11 @@ from nejax.errors import UserError
 from nejax.models.formats.files import digest_of_file, listed, stamp_of
 
 Kind = Literal["file", "pipe", "remote"]
-"""What can be read again at will; only once; or only while the network is there."""
+"""Kinds of parts: readable any time, only once, or only with network."""
 
 
 class PartRead(NamedTuple):
-    """What was read of a part of a corpus. As JSON it stays what it is."""
+    """What was read of a part of a corpus. It can be stored as JSON."""
 
     name: str
     stamp: str | None  # see `nejax.models.formats.files.stamp_of`; the revision of a dataset
@@ -75,7 +76,7 @@ def describe_files(files: Mapping[str, Path]) -> dict[str, dict[str, str | None]
 
 
 def changed_files(files: Mapping[str, Path], before: Mapping[str, Mapping[str, str | None]]) -> list[str]:
-    """What of some files is not as it was described."""
+    """The differences of some files from their description."""
     there = {name: path for name, path in files.items() if path.is_file()}
     changes = [f"{name} is gone" for name in before if name not in there]
     for name, path in there.items():
@@ -94,12 +95,12 @@ def encoded(name: str) -> str:
 
 
 def not_compared(why: object) -> None:
-    """Say that it is not known whether something is what it was."""
+    """Report that it is not known whether something has changed."""
     print(f"note: not compared with what the run was made from: {why}", file=sys.stderr)
 
 
 def spelled(name: str) -> str:
-    """A name in a message: not longer than a line can bear."""
+    """A name for a message, shortened to fit into a line."""
     name = encoded(name)
     return repr(name if len(name) <= 100 else f"{name[:60]}...{name[-30:]}")
 
