@@ -1,4 +1,4 @@
-"""Write docs/models.md: what becomes of every key of the files of models, from the lists that the readers use.
+"""Write docs/models.md: how every key of the files of models is treated, from the lists that the readers use.
 
     python experiments/key_tables.py                # after a change of the lists; a test compares
 
@@ -33,20 +33,21 @@ from nejax.models.formats.gguf_keys import NEUTRAL as GGUF_NEUTRAL
 from nejax.models.formats.gguf_keys import gguf_read_keys
 from nejax.models.sae.keys import MODEL_HARMLESS, ONE_VALUE_ONLY, SAE_LENS_HARMLESS, SPARSIFY_HARMLESS
 
-_BEGIN = """# Keys of model files
-
-A key of a configuration is *read*; or it changes the function and is accepted at a *neutral* value only, else refused
-by name and value; or it is *harmless*: training, generation, notes. A key on no list is named in a warning on standard
-error and left out: see whether the model needs it. Two keys that mean the same thing have to agree. Every key
-of `config.json` may be absent. This file is written by `experiments/key_tables.py`.
-"""
+_BEGIN = (
+    "# Keys of model files\n\n"
+    "A key of a configuration is *read*; or it is *neutral*: it changes the function, and is accepted only at a value "
+    "without effect; or it is *harmless*: training, generation, notes. Other values of neutral keys are refused by "
+    "name. A key on no list is named in a warning on standard error and ignored: check whether the model needs it. "
+    "Keys that mean the same thing have to agree. Every key of `config.json` may be absent. This file is written by "
+    "`experiments/key_tables.py`.\n"
+)
 
 
 def document() -> str:
     """The whole text."""
     parts = [_BEGIN, f"Activations, under the names of transformers: {listed(ACTIVATIONS)}.\n"]
     parts += map(of_family, FAMILIES)
-    parts.append(f"Rotary positions may be scaled as {listed(KINDS)}; what else these objects say is refused.\n")
+    parts.append(f"Rotary positions may be scaled as {listed(KINDS)}; other keys of these objects are refused.\n")
     parts.append(f"## Of every family\n\nNeutral: {values(NEUTRAL)}.\n\nHarmless: {listed(HARMLESS)}.\n")
     parts += [of_gguf(family) for family in FAMILIES if family.gguf]
     parts.append(
@@ -55,36 +56,36 @@ def document() -> str:
         f"{listed(ONE_VALUE_ONLY)}. Harmless: {listed(SAE_LENS_HARMLESS)}; of `model_from_pretrained_kwargs` "
         f"{listed(MODEL_HARMLESS)}. Of sparsify, harmless: {listed(SPARSIFY_HARMLESS)}.\n"
     )
-    lines = "\n".join(parts).split("\n")
-    return "\n".join(line if line.startswith("|") else _wrapped(line) for line in lines)
+    return "\n".join(map(_wrapped, "\n".join(parts).split("\n")))
 
 
 def _wrapped(line: str) -> str:
-    return textwrap.fill(line, 100, break_long_words=False, break_on_hyphens=False)
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(line, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def of_family(family: Family) -> str:
-    """What becomes of the keys of its `config.json`."""
+    """How the keys of its `config.json` are treated."""
     also = {key: [alias for alias, of in family.aliases.items() if of == key] for key in family.config_keys.values()}
     read = [f"`{key}`" + "".join(f" or `{alias}`" for alias in also[key]) for key in also]
     read += [f"`{key}`" for key in family.also_read]
     rows = [("read", ", ".join(read)), ("neutral", values(family.neutral)), ("harmless", listed(family.harmless))]
-    return f"## `config.json` of `{family.model_type}`\n\n{table(rows)}"
+    return f"## `config.json` of `{family.model_type}`\n\n{items(rows)}"
 
 
 def of_gguf(family: Family) -> str:
-    """What becomes of an architecture's keys in GGUF files."""
+    """How an architecture's keys in GGUF files are treated."""
     layout = family.gguf
     assert layout is not None
     read = listed(gguf_read_keys(layout))
     rows = [("read", read), ("neutral", values(GGUF_NEUTRAL)), ("harmless", listed(GGUF_HARMLESS))]
-    title = f"## GGUF files of `{layout.architecture}`\n\nKeys after `{layout.architecture}.`; no others are looked at."
-    return f"{title}\n\n{table(rows)}"
+    title = f"## GGUF files of `{layout.architecture}`\n\nKeys after `{layout.architecture}.`; no others are read."
+    return f"{title}\n\n{items(rows)}"
 
 
-def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Two columns in Markdown."""
-    return "| | keys |\n|---|---|\n" + "".join(f"| {name} | {keys} |\n" for name, keys in rows)
+def items(rows: Iterable[tuple[str, str]]) -> str:
+    """A list in Markdown."""
+    return "".join(f"- **{name}**: {keys}\n" for name, keys in rows)
 
 
 def listed(keys: Iterable[str]) -> str:
