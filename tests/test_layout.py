@@ -14,7 +14,7 @@ FLOORS = ["errors", "scripts", "neuron", "models", "pipeline", "training", "atla
 ROOMS = {
     "neuron": [
         *("precision", "defaults", "array_function", "_kernels", "embeddings", "clustering"),
-        *("polysemanticity", "clusters", "assignment", "coordinates", "importance", "streaming"),
+        *("polysemanticity", "clusters", "assignment", "coordinates", "split", "importance", "streaming"),
     ],
     "models": ["choices", "reading", "families", "formats", "loading", "sae"],
     "pipeline": ["run", "corpus", "passes", "stages", "compare"],

@@ -5,8 +5,9 @@ from typing import get_args
 from absl import flags
 
 from nejax.models.choices import EmbedBy
-from nejax.pipeline.run.constants import CHUNK_MIB, CONTEXT, HEIGHT_QUANTILE, N_REFERENCE
-from nejax.pipeline.run.settings import Ablation, Method, Settings, SimilarBy
+from nejax.neuron.defaults import HEIGHT_QUANTILE, Method
+from nejax.pipeline.run.constants import CHUNK_MIB, CONTEXT, N_REFERENCE
+from nejax.pipeline.run.settings import Ablation, Settings, SimilarBy
 from nejax.scripts import subject
 
 FLAGS = flags.FLAGS

@@ -29,10 +29,8 @@ from nejax.models.families.activations import ACTIVATIONS
 from nejax.models.families.two_sided import gate_and_up
 from nejax.neuron._kernels.one_kernel import layer_program
 from nejax.neuron.embeddings import embedding_distances
+from nejax.neuron.split import calibrated_height, split
 from nejax.pipeline.compare.agreement import agreement
-from nejax.pipeline.passes.split import calibrated_height, cluster_neuron
-from nejax.pipeline.run.constants import HEIGHT_QUANTILE
-from nejax.pipeline.run.settings import Clustering
 
 EMBEDDINGS = ("gate", "up", "gate_and_up")
 
@@ -127,19 +125,18 @@ def gradient_embeddings(unit: Unit, activation: str) -> Float[Array, "n d_model"
 def _split(units: Unit, *, activation: str) -> tuple[Array, Array, Array, Array]:
     """Of every unit: distances by each embedding, by the gradient, and each embedding's labels and silhouette."""
 
-    def split(unit: Unit) -> tuple[Array, Array, Array, Array]:
+    def of_embeddings(unit: Unit) -> tuple[Array, Array, Array, Array]:
         weights = unit.gate, unit.up, gate_and_up(unit.gate, unit.up)
         gradient = gradient_embeddings(unit, activation)
         by_gradient = embedding_distances(gradient, jnp.ones_like(unit.gate))
         found = []
         for w in weights:
-            height = calibrated_height(unit.reference, w, HEIGHT_QUANTILE)
-            split = cluster_neuron(unit.x, unit.mask, w, height, jax.random.key(0), clustering=Clustering())
-            found.append((embedding_distances(unit.x, w), split.label, split.silhouette))
+            of_unit = split(unit.x, w, calibrated_height(unit.reference, w), mask=unit.mask)
+            found.append((embedding_distances(unit.x, w), of_unit.label, of_unit.silhouette))
         distances, labels, silhouettes = (jnp.stack(part) for part in zip(*found, strict=True))
         return distances, by_gradient, labels, silhouettes
 
-    return lax.map(split, units)
+    return lax.map(of_embeddings, units)
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from nejax.neuron.polysemanticity import DISTANCES
 from nejax.neuron.streaming.moments import shape_of
 from nejax.pipeline.passes.collect import Collection
-from nejax.pipeline.passes.split import DISTANCES
 from nejax.pipeline.run.directory import Store
 
 N_PEAK_TOKENS = 5

@@ -66,10 +66,12 @@ Reader = Callable[[Any, dict[str, tuple[int, str]], str], Any]
 
 def _reader(name: str, annotation: Any) -> Reader | None:
     """How an argument is read; None where it is taken as it is."""
-    if annotation is PRNGKeyArray:
-        return lambda value, sizes, spread: _key(name, value)
-    if annotation in (ScalarLike, ArrayLike):
-        return lambda value, sizes, spread: _numbers(name, value, one=annotation == ScalarLike)
+    for plain in (PRNGKeyArray, ScalarLike, ArrayLike):
+        if annotation in (plain, plain | None):
+            optional = annotation != plain
+            if plain is PRNGKeyArray:
+                return lambda value, sizes, spread: _key(name, value, optional=optional)
+            return lambda value, sizes, spread: _numbers(name, value, one=plain is ScalarLike, optional=optional)
     if int in (options := typing.get_args(annotation) or (annotation,)):
         return lambda value, sizes, spread: _whole(name, value, traced=_array(annotation) is not None, options=options)
     if (expected := _array(annotation)) is not None:
@@ -149,8 +151,8 @@ def _kind(array: Array) -> str:
     return "other"
 
 
-def _numbers(name: str, value: Any, *, one: bool) -> Any:
-    if isinstance(value, (bool, int, float)):
+def _numbers(name: str, value: Any, *, one: bool, optional: bool) -> Any:
+    if isinstance(value, (bool, int, float)) or (value is None and optional):
         return value
     array = as_array(name, value)
     if _kind(array) == "other":
@@ -177,7 +179,9 @@ def _whole(name: str, value: Any, *, traced: bool, options: tuple[Any, ...]) -> 
         raise UserError(f"{name} is {value!r:.40}; expected a whole number{none}") from None
 
 
-def _key(name: str, value: Any) -> Any:
+def _key(name: str, value: Any, *, optional: bool) -> Any:
+    if value is None and optional:
+        return None
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         if shape != ():

@@ -1,7 +1,29 @@
-"""Settings of clusterings where none are given. Nothing is imported: scripts name them in their help."""
+"""Ways to split a neuron, their settings, and what these are where none are given.
+
+Nothing heavy is imported: scripts name them in their help.
+"""
+
+from typing import Literal
+
+Method = Literal["average", "components", "kmeans", "spectral"]
+"""How a neuron's examples are clustered, see `nejax.neuron.split.split`."""
+
+METHOD_SETTINGS: dict[str, tuple[str, ...]] = {
+    "average": ("height",),
+    "components": ("height",),
+    "kmeans": ("n_clusters", "max_clusters", "n_restarts", "min_silhouette"),
+    "spectral": ("n_clusters", "max_clusters", "n_restarts", "n_neighbors"),
+}
+"""Which settings a method heeds."""
+
+HEIGHT_QUANTILE = 0.05
+"""The calibrated height is this quantile of the distances between random inputs seen through the neuron's weights."""
 
 MAX_CLUSTERS = 20
 """The most clusters tried or that there can be, where no other bound is given."""
+
+N_RESTARTS = 10
+"""How many starts k-means has, of which the best end is kept."""
 
 MIN_SILHOUETTE = 0.25
 """Below this mean silhouette the answer is one cluster.

@@ -30,6 +30,10 @@ class Polysemanticity(NamedTuple):
     """`[]` int32 number of different labels."""
 
 
+DISTANCES = tuple(name for name in Polysemanticity._fields if name.endswith("distance"))
+"""The measures that are distances."""
+
+
 @array_function
 @jax.jit
 def polysemanticity(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -> Polysemanticity:

@@ -14,10 +14,9 @@ from nejax.models.formats.tokens import train_tokenizer
 from nejax.models.formats.weights import save_weights
 from nejax.neuron.assignment import assign, least_similarity
 from nejax.neuron.embeddings import unit_embeddings
+from nejax.neuron.split import calibrated_height
 from nejax.pipeline.passes.census_tiles import N_BANDS
-from nejax.pipeline.passes.split import calibrated_height
 from nejax.pipeline.run.checkpoints import Checkpoints
-from nejax.pipeline.run.constants import HEIGHT_QUANTILE
 from nejax.pipeline.run.directory import Store
 from nejax.pipeline.run.settings import Settings
 from nejax.pipeline.stages import census as census_module
@@ -129,7 +128,7 @@ def test_minimums_and_what_becomes_of_the_examples(clustering, settings, run, tm
             x, label = inputs[shared["input_of"][layer][neuron][there]], label[there]
             height = found["height"][neuron]
             if clustering == "kmeans":
-                height = calibrated_height(jnp.asarray(shared["reference"][layer]), jnp.asarray(w), HEIGHT_QUANTILE)
+                height = calibrated_height(jnp.asarray(shared["reference"][layer]), jnp.asarray(w))
             u = np.asarray(unit_embeddings(jnp.asarray(x), jnp.asarray(w)), np.float64) if k else None
             for feature in range(k):
                 mine = u[label == feature]

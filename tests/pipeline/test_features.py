@@ -18,16 +18,13 @@ from nejax.neuron.clustering.kernel_kmeans import kmeans_from_distances
 from nejax.neuron.clustering.labels import largest_first
 from nejax.neuron.clustering.quality import silhouette
 from nejax.neuron.clustering.spectral import spectral
+from nejax.neuron.defaults import HEIGHT_QUANTILE, Method
 from nejax.neuron.embeddings import embedding_distances
 from nejax.neuron.polysemanticity import Polysemanticity
+from nejax.neuron.split import Split, calibrated_height
 from nejax.pipeline.passes import split as features_module
-from nejax.pipeline.passes.split import (
-    Clustered,
-    LayerClusterer,
-    calibrated_height,
-)
-from nejax.pipeline.run.constants import HEIGHT_QUANTILE
-from nejax.pipeline.run.settings import Clustering, Method
+from nejax.pipeline.passes.split import LayerClusterer
+from nejax.pipeline.run.settings import Clustering
 
 D, N_NEURONS, N_EXAMPLES, N_INPUTS, N_REFERENCE = 16, 11, 14, 70, 24
 DEAD, ALONE = 4, 6
@@ -74,7 +71,7 @@ def layer() -> Layer:
 
 
 @pytest.fixture(scope="module")
-def calibrated(layer) -> tuple[Clustered, np.ndarray]:
+def calibrated(layer) -> tuple[Split, np.ndarray]:
     return clusterer()(layer.inputs, layer.input_of, layer.reference, layer.w_in)
 
 
@@ -108,7 +105,7 @@ def measures(distances: np.ndarray, labels: np.ndarray) -> Polysemanticity:
     )
 
 
-def assert_is_oracle(found: Clustered, directions: np.ndarray, layer: Layer, clustering="average", height=None):
+def assert_is_oracle(found: Split, directions: np.ndarray, layer: Layer, clustering="average", height=None):
     """Every neuron: partition, names of clusters, measures, cohesion, centres and directions."""
     assert found.directions.shape == (N_NEURONS, 0, 0)
     row = 0
@@ -195,7 +192,7 @@ def test_a_dead_neuron_has_no_feature_and_a_single_example_is_one(calibrated):
     assert found.coordinates[ALONE, 0].tolist() == [0, 0] and np.isnan(found.coordinates[DEAD]).all()
 
 
-def assert_close(found: tuple[Clustered, np.ndarray], wanted: tuple[Clustered, np.ndarray]) -> None:
+def assert_close(found: tuple[Split, np.ndarray], wanted: tuple[Split, np.ndarray]) -> None:
     for got, expected in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         assert got.dtype == expected.dtype
         np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
@@ -205,8 +202,8 @@ def assert_close(found: tuple[Clustered, np.ndarray], wanted: tuple[Clustered, n
 def test_one_compilation_serves_all_chunks_and_layers(per_chunk, calibrated, layer, monkeypatch):
     """Eleven neurons, four at a time, leave a chunk that is not full; another layer has fewer distinct inputs."""
     traced = []
-    plain = features_module.cluster_neuron
-    monkeypatch.setattr(features_module, "cluster_neuron", lambda *a, **b: traced.append(1) or plain(*a, **b))
+    plain = features_module.split
+    monkeypatch.setattr(features_module, "split", lambda *a, **b: traced.append(1) or plain(*a, **b))
     split = clusterer()
     assert split.chunk > N_NEURONS
     split.chunk = per_chunk
@@ -329,7 +326,7 @@ def test_the_calibrated_height_is_a_quantile_of_the_reference_distances(layer):
 @pytest.mark.parametrize("n_reference", [0, 1])
 def test_without_a_pair_of_reference_inputs_there_is_nothing_to_calibrate_by(n_reference, layer):
     with pytest.raises(UserError, match=f"the corpus has {n_reference} positions .*--height"):
-        calibrated_height(jnp.asarray(layer.reference[:n_reference]), jnp.asarray(layer.w_in[:, 0]), 0.05)
+        clusterer()(layer.inputs, layer.input_of, layer.reference[:n_reference], layer.w_in)
 
 
 # --- names of clusters

@@ -13,7 +13,7 @@ from nejax.neuron.array_function import array_function
 from nejax.neuron.clustering.descent import clusters_of, inertia_of
 from nejax.neuron.clustering.kmeans_search import Settings, search, settled
 from nejax.neuron.clustering.pairs import masked_distances
-from nejax.neuron.defaults import MIN_SILHOUETTE
+from nejax.neuron.defaults import MIN_SILHOUETTE, N_RESTARTS
 from nejax.neuron.embeddings import ROUNDINGS
 
 
@@ -42,7 +42,7 @@ def kmeans_from_distances(
     key: PRNGKeyArray,
     mask: Bool[Array, " n"] | Bool[np.ndarray, " n"] | None = None,
     max_clusters: int | None = None,
-    n_restarts: int = 10,
+    n_restarts: int = N_RESTARTS,
     max_steps: int = 100,
     spherical: bool = False,
     min_silhouette: ScalarLike = MIN_SILHOUETTE,

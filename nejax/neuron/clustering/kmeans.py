@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
 from nejax.neuron.array_function import array_function
 from nejax.neuron.clustering.kmeans_search import Settings, search, settled
-from nejax.neuron.defaults import MIN_SILHOUETTE
+from nejax.neuron.defaults import MIN_SILHOUETTE, N_RESTARTS
 from nejax.neuron.embeddings import ROUNDINGS, embedding_distances, unit_rows
 from nejax.neuron.precision import at_least_float32
 
@@ -45,7 +45,7 @@ def kmeans(
     key: PRNGKeyArray,
     mask: Bool[Array, " n"] | Bool[np.ndarray, " n"] | None = None,
     max_clusters: int | None = None,
-    n_restarts: int = 10,
+    n_restarts: int = N_RESTARTS,
     max_steps: int = 100,
     spherical: bool = False,
     min_silhouette: ScalarLike = MIN_SILHOUETTE,

@@ -15,7 +15,7 @@ from nejax.errors import UserError
 from nejax.neuron.array_function import array_function
 from nejax.neuron.clustering.kmeans import kmeans
 from nejax.neuron.clustering.pairs import masked_distances
-from nejax.neuron.defaults import MAX_CLUSTERS, N_NEIGHBORS
+from nejax.neuron.defaults import MAX_CLUSTERS, N_NEIGHBORS, N_RESTARTS
 
 _LARGEST_EXPONENT = 14.0
 """An edge weighs at least 1e-6: a far example keeps a direction that float32 eigenvectors still show."""
@@ -52,7 +52,7 @@ def spectral(
     mask: Bool[Array, " n"] | Bool[np.ndarray, " n"] | None = None,
     max_clusters: int = MAX_CLUSTERS,
     n_neighbors: int = N_NEIGHBORS,
-    n_restarts: int = 10,
+    n_restarts: int = N_RESTARTS,
 ) -> Spectral:
     """Cluster examples by the eigenvectors of their graph of near neighbours.
 

@@ -17,8 +17,9 @@ from jaxtyping import Array, Float, Int
 from nejax.neuron._kernels.one_kernel import layer_program, loops_are_kernels
 from nejax.neuron.assignment import assign, least_similarity
 from nejax.neuron.clusters import feature_similarity
-from nejax.pipeline.passes.split import calibrated_height
-from nejax.pipeline.run.constants import HEIGHT_QUANTILE
+from nejax.neuron.defaults import HEIGHT_QUANTILE
+from nejax.neuron.split import calibrated_height
+from nejax.pipeline.passes.split import check_reference
 from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
 from nejax.pipeline.run.directory import Store
 
@@ -155,6 +156,7 @@ def heights(
     quantile: float = HEIGHT_QUANTILE,
 ) -> Float[Array, " n_neurons"]:
     """The calibrated height of every neuron of a layer, see `calibrated_height`."""
+    check_reference(reference)
     return lax.map(
         lambda w: calibrated_height(reference, w, quantile),
         w_in.T.astype(jnp.float32),

@@ -6,9 +6,6 @@ CONTEXT = 8
 N_REFERENCE = 64
 """Random positions whose inputs calibrate the cut height: 2,016 pairs."""
 
-HEIGHT_QUANTILE = 0.05
-"""The calibrated height is this quantile of the distances between random inputs seen through the neuron's weights."""
-
 CHUNK_MIB = 256
 """Memory for one chunk of neurons, unless another bound is set."""
 

@@ -4,11 +4,11 @@ Nothing heavy is imported: scripts name them in their help.
 """
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from nejax.errors import UserError, refuse_undecodable
 from nejax.models.choices import EmbedBy
-from nejax.neuron.defaults import MAX_CLUSTERS, MIN_SILHOUETTE, N_NEIGHBORS
+from nejax.neuron.defaults import MAX_CLUSTERS, METHOD_SETTINGS, MIN_SILHOUETTE, N_NEIGHBORS, N_RESTARTS, Method
 
 Selection = Literal["fraction", "top", "quantiles"]
 
@@ -35,17 +35,6 @@ DECIDED_LATE = {
 """Settings that one of the last stages alone reads: while it is not done they may change."""
 
 
-Method = Literal["average", "components", "kmeans", "spectral"]
-
-_OWN = {
-    "average": ("height",),
-    "components": ("height",),
-    "kmeans": ("n_clusters", "max_clusters", "n_restarts", "min_silhouette"),
-    "spectral": ("n_clusters", "max_clusters", "n_restarts", "n_neighbors"),
-}
-"""Which settings a method heeds."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Clustering:
     """A method and its settings; those of other methods stay as they are here."""
@@ -57,7 +46,7 @@ class Clustering:
     """For all neurons (fewer where a neuron has fewer examples); None: chosen for each."""
     max_clusters: int = MAX_CLUSTERS
     """The most that are chosen."""
-    n_restarts: int = 10
+    n_restarts: int = N_RESTARTS
     """Starts of k-means."""
     min_silhouette: float = MIN_SILHOUETTE
     """The mean silhouette that several clusters must exceed; otherwise there is one."""
@@ -67,7 +56,11 @@ class Clustering:
     @property
     def has_height(self) -> bool:
         """Whether clusters end at a distance."""
-        return "height" in _OWN[self.method]
+        return "height" in METHOD_SETTINGS[self.method]
+
+    def options(self) -> dict[str, Any]:
+        """All but the height, by the names that `nejax.neuron.split.split` gives them."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "height"}
 
     def check(self, n_examples: int) -> None:
         """Refuse settings out of range, and those of another method.
@@ -80,8 +73,8 @@ class Clustering:
         """
         for field in dataclasses.fields(self)[1:]:
             value = getattr(self, field.name)
-            if value != field.default and field.name not in _OWN[self.method]:
-                heeding = " or ".join(method for method, own in _OWN.items() if field.name in own)
+            if value != field.default and field.name not in METHOD_SETTINGS[self.method]:
+                heeding = " or ".join(method for method, own in METHOD_SETTINGS.items() if field.name in own)
                 raise UserError(
                     f"--{field.name}={value:g} is not used by --clustering={self.method}: "
                     f"leave it out, or take --clustering={heeding}"
