@@ -2,7 +2,13 @@
 
 
 class UserError(ValueError):
-    """An error that a user can fix: one line that says what was wrong, what was expected, and how to fix it."""
+    """An error that a user can fix: one line that says what was wrong, what was expected, and how to fix it.
+
+    Example:
+        >>> nejax.silhouette(1 - np.eye(6), labels=[0, 0, 1])
+        Traceback (most recent call last):
+        nejax.errors.UserError: labels have shape (3,); expected [n] with n = 6, as in distances
+    """
 
 
 def refuse_undecodable(what: str, value: object) -> None:

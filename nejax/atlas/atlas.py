@@ -35,6 +35,11 @@ def open_atlas(directory: Path | str) -> "Atlas":
     Raises:
         UserError: there is no such directory, no atlas in it (its run is not finished, say), or the atlas is damaged or
             of another format version.
+
+    Example:
+        >>> atlas = nejax.open_atlas("runs/demo")
+        >>> atlas.neuron(0, 3).index
+        3
     """
     return Atlas(find_atlas(directory))
 
@@ -44,6 +49,11 @@ class Atlas:
 
     Args:
         path: the atlas's own folder.
+
+    Example:
+        >>> atlas = nejax.open_atlas("runs/demo")
+        >>> len(atlas.neurons_table()["layer"]) == atlas.n_layers * atlas.d_mlp
+        True
     """
 
     def __init__(self, path: Path):

@@ -17,7 +17,13 @@ _LONGEST_PEAK = 30
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Example:
     """A sequence that excites a neuron, and the window of tokens around its peak, the position of the highest
-    activation."""
+    activation.
+
+    Example:
+        >>> example = nejax.open_atlas("runs/demo").neuron(0, 3).features[0].examples[0]
+        >>> bool(example.activations.argmax() == example.peak)
+        True
+    """
 
     sequence: int
     """Number of the sequence in the corpus."""
@@ -160,7 +166,13 @@ class SimilarFeature(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Feature:
-    """One of the things that a neuron responds to: a cluster of its examples."""
+    """One of the things that a neuron responds to: a cluster of its examples.
+
+    Example:
+        >>> feature = nejax.open_atlas("runs/demo").neuron(0, 3).features[0]
+        >>> feature.central in feature.examples
+        True
+    """
 
     index: int
     """In its neuron: 0 is the largest feature."""

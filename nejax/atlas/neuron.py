@@ -23,6 +23,11 @@ class Neuron:
 
     Where neurons have two sides (`Atlas.sides`), this is one of them. Every activation of a negative side (its
     maximum, its moments, its histogram, its examples') is the neuron's times -1, so that its examples' are positive.
+
+    Example:
+        >>> neuron = nejax.open_atlas("runs/demo").neuron(0, 3)
+        >>> len(neuron.features) == neuron.n_features
+        True
     """
 
     layer: int

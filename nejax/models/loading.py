@@ -36,7 +36,13 @@ _CHOICES = (
 
 
 class LoadedModel(NamedTuple):
-    """A model and what belongs to it."""
+    """A model and what belongs to it.
+
+    Example:
+        >>> loaded = nejax.load_model("gpt2-tiny")
+        >>> loaded.tokenizer.decode(loaded.tokenizer.encode("the neuron"))
+        'the neuron'
+    """
 
     model: Any
     """A `Transformer` of a family, or another model of the kind that `nejax.models.reading` describes."""
@@ -69,6 +75,10 @@ def load_model(
 
     Raises:
         UserError: no such model, no way to reach it, or files that do not make a model and its tokenizer.
+
+    Example:
+        >>> nejax.load_model("gpt2-tiny").model.input_weights().shape  # [n_layers, d_model, d_mlp]
+        (4, 256, 1024)
     """
     if input_weights not in ("native", "folded"):
         raise UserError(f"input weights cannot be {input_weights!r}; expected 'native' or 'folded'")

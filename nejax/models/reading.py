@@ -17,15 +17,20 @@ sparse autoencoder spliced in.
 their own tokens, since attention is causal: the earlier keys and values are the sequence's.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
 class LayerView(NamedTuple):
-    """What one layer holds while it runs. All values are for a batch of whole sequences."""
+    """What one layer holds while it runs. All values are for a batch of whole sequences.
+
+    Example:
+        >>> model, tokens = nejax.load_model("gpt2-tiny").model, jnp.zeros((1, 4), int)
+        >>> model(tokens, reader=lambda view: view.activation.max(axis=1))[1].shape  # [n_layers, batch, d_mlp]
+        (4, 1, 1024)
+    """
 
     layer: Int[Array, ""]
     """The layer's index, traced: it can index arrays stacked over the layers."""
@@ -46,7 +51,15 @@ class LayerView(NamedTuple):
 
 
 class Branches(NamedTuple):
-    """Tokens that continue sequences in another way, in blocks; the branches of a block are of one sequence."""
+    """Tokens that continue sequences in another way, in blocks; the branches of a block are of one sequence.
+
+    Example:
+        >>> one = np.zeros((1, 2), int)  # a block of two tokens, after the first of a sequence of three
+        >>> branch = nejax.Branches(sequence=np.zeros(1, int), tokens=one + 7, position=one + [1, 2], start=one + 1)
+        >>> print(branch.sees(3)[0].astype(int))
+        [[1 0 0 1 0]
+         [1 0 0 1 1]]
+    """
 
     sequence: Int[Array, " blocks"]
     """The sequence that each block's branches leave."""
@@ -66,8 +79,38 @@ class Branches(NamedTuple):
         )
 
 
-Reader = Callable[[LayerView], Any]
-Editor = Callable[[str, Array, Array], Array]
+@runtime_checkable
+class Reader(Protocol):
+    """A pure function of one layer's `LayerView`; what it returns comes back stacked over the layers.
+
+    Example:
+        >>> def mean_activation(view: nejax.LayerView):
+        ...     return view.activation.mean(axis=(0, 1))
+        >>> model, tokens = nejax.load_model("gpt2-tiny").model, jnp.zeros((1, 4), int)
+        >>> model(tokens, reader=mean_activation)[1].shape
+        (4, 1024)
+    """
+
+    def __call__(self, view: LayerView, /) -> Any:
+        """What should be kept of the layer, a tree of arrays."""
+        ...
+
+
+@runtime_checkable
+class Editor(Protocol):
+    """A pure function of a named value of `LayerView`; the model goes on with what it returns, of one shape and dtype.
+
+    Example:
+        >>> def without_mlps(name, value, layer):
+        ...     return 0 * value if name == "mlp_output" else value
+        >>> model, tokens = nejax.load_model("gpt2-tiny").model, jnp.zeros((1, 4), int)
+        >>> bool((model(tokens, editor=without_mlps)[0] == model(tokens)[0]).all())
+        False
+    """
+
+    def __call__(self, name: str, value: Array, layer: Array, /) -> Array:
+        """The value that takes the place of the given one; `layer` is a traced index."""
+        ...
 
 
 def read_nothing(view: LayerView) -> None:

@@ -24,6 +24,7 @@ class _Array(NamedTuple):
     """What a parameter's annotation says of an array."""
 
     dims: tuple[str, ...]
+    """The first may be `*name`, for any number of axes."""
     kinds: frozenset[str]
     """Of `float`, `int` and `bool`."""
     optional: bool
@@ -52,7 +53,7 @@ def array_function(function: Callable[..., Result] | None = None, *, spread: str
     @wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Result:
         bound = signature.bind(*args, **kwargs)
-        sizes: dict[str, tuple[int, str]] = {}
+        sizes: Sizes = {}
         for name, value in bound.arguments.items():
             if (read := readers[name]) is not None:
                 bound.arguments[name] = read(value, sizes, spread)
@@ -61,7 +62,10 @@ def array_function(function: Callable[..., Result] | None = None, *, spread: str
     return checked
 
 
-Reader = Callable[[Any, dict[str, tuple[int, str]], str], Any]
+Sizes = dict[str, tuple[Any, str]]
+"""The size of each axis known so far (a tuple where a name stands for several), and the argument it is known from."""
+
+Reader = Callable[[Any, Sizes, str], Any]
 
 
 def _reader(name: str, annotation: Any) -> Reader | None:
@@ -92,7 +96,7 @@ def _array(annotation: Any) -> _Array | None:
     return _Array(tuple(arrays[0].dim_str.split()), kinds, type(None) in options)
 
 
-def _read(name: str, value: Any, expected: _Array, sizes: dict[str, tuple[int, str]], spread: str) -> Array | None:
+def _read(name: str, value: Any, expected: _Array, sizes: Sizes, spread: str) -> Array | None:
     if value is None and expected.optional:
         return None
     array = as_array(name, value)
@@ -107,19 +111,19 @@ def _read(name: str, value: Any, expected: _Array, sizes: dict[str, tuple[int, s
     elif kind == "int" and array.dtype not in (jnp.int32, jnp.int64):
         array = array.astype(jnp.int32)
     _check_shape(f"{name} {has} shape {array.shape}", array.shape, expected.dims, sizes, name)
-    return together(array, [dim == spread for dim in expected.dims])
+    stays = [dim == spread for dim in expected.dims if not dim.startswith("*")]
+    return together(array, [True] * (array.ndim - len(stays)) + stays)
 
 
-def _check_shape(
-    said: str, shape: tuple[int, ...], dims: tuple[str, ...], sizes: dict[str, tuple[int, str]], name: str
-) -> None:
-    if any(dim.startswith(("*", "...")) for dim in dims):
-        return
+def _check_shape(said: str, shape: tuple[Any, ...], dims: tuple[str, ...], sizes: Sizes, name: str) -> None:
     wanted = f"[{', '.join(dims)}]"
+    if dims and dims[0].startswith("*") and len(shape) >= len(dims) - 1:
+        leading = len(shape) - len(dims) + 1
+        shape = (shape[:leading], *shape[leading:])
     if len(shape) != len(dims):
         raise UserError(f"{said}; expected {wanted}: pass one neuron, or use jax.vmap")
     for dim, size in zip(dims, shape, strict=True):
-        if not dim.isidentifier():
+        if not dim.removeprefix("*").isidentifier():
             continue
         if size == 0 and dim not in _MAY_BE_EMPTY:
             raise UserError(f"{said}; expected {wanted} with {dim} >= 1")

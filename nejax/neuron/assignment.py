@@ -4,16 +4,23 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, ScalarLike
 
 from nejax.errors import UserError
 from nejax.neuron.array_function import array_function
-from nejax.neuron.clusters import feature_similarity
+from nejax.neuron.clusters import feature_similarity, members
 from nejax.neuron.embeddings import unit_embeddings
+from nejax.neuron.precision import at_least_float32
 
 
 class Assignment(NamedTuple):
-    """The feature that each input excites. Under `vmap`, a leading axis runs over neurons."""
+    """The feature that each input excites. Under `vmap`, a leading axis runs over neurons.
+
+    Example:
+        >>> found = nejax.assign(np.eye(4)[:3], np.ones(4), np.eye(4)[:2])
+        >>> print(found.similarity)
+        [1. 1. 0.]
+    """
 
     feature: Int[Array, " m"]
     """`[m]` int32: row of the directions; -1 where the input excites none of them."""
@@ -42,13 +49,18 @@ def assign(
         x: `[m, d_model]` inputs of the neuron's layer.
         w: `[d_model]` the neuron's input weights.
         directions: `[k, d_model]` unit directions, see `feature_directions`; zero rows are masked.
-        min_similarity: `[]` or `[k]` the least cosine, see `least_similarity`.
+        min_similarity: `[]` or `[k]` the least cosine, such as `min_similarity`.
 
     Returns:
         Features and similarities.
 
     Raises:
         UserError: the shapes do not fit.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.assign(x, w, directions=np.eye(4)[:2]).feature)
+        [ 0  0  1  1  1 -1]
     """
     if jnp.shape(min_similarity) not in ((), directions.shape[:1]):
         raise UserError(
@@ -68,17 +80,50 @@ def assign(
     return Assignment(feature, jnp.where(feature >= 0, jnp.max(best, axis=1), nearest))
 
 
-def least_similarity(
+@array_function
+@jax.jit
+def min_similarity(cohesion: Float[Array, " n"], labels: Int[Array, " n"], height: ScalarLike) -> Float[Array, " n"]:
+    """The least similarity to each feature's direction at which an input is as near to its examples as they must be.
+
+    Average linkage joins what is at most `height` apart in the mean. With `m` the mean of the feature's `k` unit
+    embeddings, `c = m / |m|` its direction, and `u` the unit embedding of an input, the mean cosine between the input
+    and the examples is `u . m = (u . c) |m|`, where `|m|^2 = (1 + (k - 1) mean cohesion) / k`. So the input's mean
+    distance to the examples is at most `height` if and only if `u . c >= (1 - height) / |m|`.
+
+    Args:
+        cohesion: `[n]` of each example, from `cohesion`; not read where an example is alone.
+        labels: `[n]` the cluster of each example; -1 where masked.
+        height: `[]` cosine distance at which the neuron's dendrogram is cut.
+
+    Returns:
+        `[n]` float32: entry `c` is the minimum of cluster `c` for `assign`; +inf, never reached, where there is no
+        cluster `c` or its embeddings cancel out.
+
+    Raises:
+        UserError: the two differ in length.
+
+    Example:
+        >>> x, w, labels = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4), [0, 0, 1, 1, 1, 2]
+        >>> cohesion = nejax.cohesion(nejax.embedding_distances(x, w), labels)
+        >>> print(nejax.min_similarity(cohesion, labels, height=0.5))
+        [0.5 0.5 0.5 inf inf inf]
+    """
+    member, cohesion = members(labels), cohesion.astype(at_least_float32(cohesion))
+    size = jnp.sum(member, axis=1, dtype=jnp.int32)
+    # Each example of a cluster has equally many others: the mean over examples is the mean over pairs.
+    sums = jnp.sum(jnp.where(member & ~jnp.isnan(cohesion)[None, :], cohesion[None, :], 0), axis=1)
+    mean = sums / jnp.maximum(size, 1).astype(sums.dtype)
+    height = jnp.broadcast_to(jnp.asarray(height, jnp.float32), mean.shape)
+    least = min_similarity_of_features(height, mean, jnp.maximum(size, 1))
+    return jnp.where(size > 0, least, jnp.inf)
+
+
+def min_similarity_of_features(
     height: Float[ArrayLike, "*features"],
     cohesion: Float[ArrayLike, "*features"],
     n_examples: Int[ArrayLike, "*features"],
 ) -> Float[Array, "*features"]:
-    """The least similarity to a feature's direction at which an input is as near to its examples as they must be.
-
-    Average linkage joins what is at most `height` apart in the mean. With `m` the mean of the feature's `n` unit
-    embeddings, `c = m / |m|` its direction, and `u` the unit embedding of an input, the mean cosine between the input
-    and the examples is `u . m = (u . c) |m|`, where `|m|^2 = (1 + (n - 1) cohesion) / n`. So the input's mean distance
-    to the examples is at most `height` if and only if `u . c >= (1 - height) / |m|`.
+    """`min_similarity` of features of any neurons, from what is known of each.
 
     Args:
         height: cosine distance at which the neuron's dendrogram is cut.

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from nejax.neuron.array_function import array_function
 from nejax.neuron.clustering.pairs import masked_distances
@@ -15,6 +15,8 @@ from nejax.neuron.embeddings import unit_embeddings, unit_rows
 def cohesion(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
     """Mean similarity of each example to the others of its cluster: the mean of `1 - d_ij` over these `j`.
 
+    Source: Foote 2024, arXiv 2411.08166, by whose highest value a feature's central example is chosen.
+
     Args:
         distances: `[n, n]` cosine distances; only those above the diagonal are read.
         labels: `[n]` the cluster of each example; -1 where masked.
@@ -24,15 +26,20 @@ def cohesion(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -> Float[
 
     Raises:
         UserError: the distances are not square, or the labels have another length.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.cohesion(nejax.embedding_distances(x, w), [0, 0, 1, 1, 1, 2]))
+        [ 1.  1.  1.  1.  1. nan]
     """
     total, others = _distance_to_others(distances, labels)
-    return jnp.where(others > 0, 1 - total / jnp.maximum(others, 1), jnp.nan)
+    return jnp.where(others > 0, 1 - total / jnp.maximum(others, 1).astype(total.dtype), jnp.nan)
 
 
 @array_function
 @jax.jit
 def central_examples(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -> Int[Array, " n"]:
-    """The central example of each cluster: the one with the highest mean similarity to the others.
+    """The central example of each cluster: `argmax` of `cohesion`, the highest mean similarity to the others.
 
     Source: Foote 2024, arXiv 2411.08166.
 
@@ -46,9 +53,14 @@ def central_examples(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -
 
     Raises:
         UserError: the distances are not square, or the labels have another length.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.central_examples(nejax.embedding_distances(x, w), [0, 0, 1, 1, 1, 2]))
+        [ 0  2  5 -1 -1 -1]
     """
     total, _ = _distance_to_others(distances, labels)  # the others are equally many in one cluster: a sum will do
-    member = _members(labels)
+    member = members(labels)
     centre = jnp.argmin(jnp.where(member, total[None, :], jnp.inf), axis=1)
     return jnp.where(jnp.any(member, axis=1), centre, -1).astype(jnp.int32)
 
@@ -58,6 +70,8 @@ def central_examples(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -
 def feature_directions(x: Float[Array, "n d"], w: Float[Array, " d"], labels: Int[Array, " n"]) -> Float[Array, "n d"]:
     """The direction of each feature: the mean of the unit embeddings of its examples, at length 1.
 
+    `c_f = m_f / |m_f|` with `m_f` the mean of `u_i = (x_i * w) / |x_i * w|` over the examples `i` of feature `f`.
+
     Args:
         x: `[n, d_model]` the input of the neuron's layer at the peak of each example.
         w: `[d_model]` the neuron's input weights.
@@ -65,10 +79,20 @@ def feature_directions(x: Float[Array, "n d"], w: Float[Array, " d"], labels: In
 
     Returns:
         `[n, d_model]`: row `c` is the direction of cluster `c`; zeros where there is no cluster `c`, or where
-        its embeddings are zero or cancel out.
+        its embeddings are zero or cancel out. Differentiable in `x` and `w`.
+
+    Raises:
+        UserError: the shapes do not fit.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.feature_directions(x, w, [0, 0, 1, 1, 1, 2])[:3])
+        [[1. 0. 0. 0.]
+         [0. 1. 0. 0.]
+         [0. 0. 1. 0.]]
     """
     units = jnp.where((labels >= 0)[:, None], unit_embeddings(x, w), 0)
-    return unit_rows(jnp.matmul(_members(labels).astype(units.dtype), units, precision=lax.Precision.HIGHEST))
+    return unit_rows(jnp.matmul(members(labels).astype(units.dtype), units, precision=lax.Precision.HIGHEST))
 
 
 @array_function
@@ -88,13 +112,21 @@ def feature_similarity(
 
     Returns:
         `[m, k]` between -1 and 1; 0 for a zero embedding or a zero direction.
+
+    Raises:
+        UserError: the shapes do not fit.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.feature_similarity(x, w, np.eye(4)[:2])[0])
+        [1. 0.]
     """
     return jnp.matmul(unit_embeddings(x, w), directions.T, precision=lax.Precision.HIGHEST)
 
 
-def _members(labels: Int[Array, " n"]) -> Array:
+def members(labels: Int[Array, " n"]) -> Bool[Array, "n n"]:
     """`[n, n]` entry `(c, i)`: whether example `i` is in cluster `c`."""
-    return jnp.arange(labels.shape[0])[:, None] == labels[None, :]
+    return jnp.arange(labels.shape[0], dtype=labels.dtype)[:, None] == labels[None, :]
 
 
 def _distance_to_others(

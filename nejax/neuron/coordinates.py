@@ -21,7 +21,13 @@ _TIED = 0.999
 
 
 class PrincipalCoordinates(NamedTuple):
-    """Where a neuron's examples lie on the plane that shows most of how they differ."""
+    """Where a neuron's examples lie on the plane that shows most of how they differ.
+
+    Example:
+        >>> found = nejax.principal_coordinates(1 - np.eye(6))
+        >>> found.coordinates.shape
+        (6, 2)
+    """
 
     coordinates: Float[Array, "n 2"]
     """`[n, 2]` coordinates of each unit embedding from their mean, in the unit of its length; NaN where masked."""
@@ -60,6 +66,11 @@ def principal_coordinates(
 
     Raises:
         UserError: the distances are not square, or the mask has another length.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.principal_coordinates(nejax.embedding_distances(x, w)).share)
+        1.0
     """
     distances, mask, pairs = masked_distances(lax.stop_gradient(distances), mask)
     distances = jnp.where(pairs, distances, 0)
@@ -67,7 +78,7 @@ def principal_coordinates(
     rounding = _ROUNDING * jnp.finfo(distances.dtype).eps
     distances = jnp.where(finite & (distances > rounding), distances, 0)
 
-    n = jnp.maximum(jnp.sum(mask), 1)
+    n = jnp.maximum(jnp.sum(mask), 1).astype(distances.dtype)
     to_mean = jnp.sum(distances, axis=1) / n
     variance = jnp.sum(to_mean)  # the trace
     products = to_mean[:, None] + to_mean[None, :] - distances - variance / n
@@ -79,7 +90,7 @@ def principal_coordinates(
     valid = finite & jnp.all(values >= -rounding * n)
     values = jnp.where(values > rounding * n, values, 0)
     share = jnp.where(variance > rounding * n, jnp.minimum(jnp.sum(values) / variance, 1), jnp.nan)
-    coordinates = jnp.where(valid & mask[:, None], jnp.sqrt(values) * vectors, jnp.nan)
+    coordinates = jnp.where(valid & mask[:, None], jnp.sqrt(values)[None, :] * vectors, jnp.nan)
     return PrincipalCoordinates(coordinates, jnp.where(valid, share, jnp.nan))
 
 

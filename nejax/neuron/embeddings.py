@@ -28,6 +28,14 @@ def neuron_embeddings(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Ar
 
     Returns:
         `[n, d_model]`, one row an example.
+
+    Raises:
+        UserError: the shapes do not fit.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.arange(4)
+        >>> print(nejax.neuron_embeddings(x, w)[-1])
+        [0. 0. 2. 0.]
     """
     return x * w[None, :]
 
@@ -49,6 +57,14 @@ def embedding_distances(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[
 
     Returns:
         `[n, n]`, at least float32.
+
+    Raises:
+        UserError: the shapes do not fit.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.embedding_distances(x, w)[0])
+        [0. 0. 1. 1. 1. 1.]
     """
     rows = _scaled_embeddings(x, w)
     return _cosine_distances(jnp.matmul(rows, rows.T, precision=lax.Precision.HIGHEST))

@@ -14,7 +14,14 @@ from nejax.neuron.precision import at_least_float32
 
 
 class Polysemanticity(NamedTuple):
-    """The measures of one neuron, over the pairs `i < j` of its examples; NaN where there is no such pair."""
+    """The measures of one neuron, over the pairs `i < j` of its examples; NaN where there is no such pair.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> measures = nejax.polysemanticity(nejax.embedding_distances(x, w), [0, 0, 1, 1, 1, 1])
+        >>> print(measures.n_clusters, measures.max_distance)
+        2 1.0
+    """
 
     max_distance: Float[Array, ""]
     """`[]` the largest distance of all pairs."""
@@ -52,6 +59,12 @@ def polysemanticity(distances: Float[Array, "n n"], labels: Int[Array, " n"]) ->
 
     Raises:
         UserError: the distances are not square, or the labels have another length.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> measures = nejax.polysemanticity(nejax.embedding_distances(x, w), [0, 0, 1, 1, 1, 2])
+        >>> print(measures.intra_cluster_distance, measures.inter_cluster_distance)
+        0.0 1.0
     """
     mask = labels >= 0
     sums, pairs, top = _sums_over_pairs(distances, labels)
@@ -113,6 +126,15 @@ def sum_unit_embeddings(
 
     Returns:
         `[d_model, n]`, a column a neuron, at least float32.
+
+    Raises:
+        UserError: the shapes do not fit.
+
+    Example:
+        >>> x, w_in, fires = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones((4, 2)), np.arange(12).reshape(6, 2) < 4
+        >>> print(nejax.sum_unit_embeddings(x, w_in, fires).T)
+        [[2. 0. 0. 0.]
+         [2. 0. 0. 0.]]
     """
     x, w_in, inverse = _scaled_and_inverse_norms(x, w_in)
     return w_in * jnp.matmul(x.T, weights.astype(inverse.dtype) * inverse, precision=lax.Precision.HIGHEST)
@@ -135,6 +157,14 @@ def count_unit_embeddings(
 
     Returns:
         `[n]`; like the sums, it accumulates over batches by addition.
+
+    Raises:
+        UserError: the shapes do not fit.
+
+    Example:
+        >>> x, w_in, fires = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones((4, 2)), np.arange(12).reshape(6, 2) < 4
+        >>> print(nejax.count_unit_embeddings(x, w_in, fires))
+        [2. 2.]
     """
     _, _, inverse = _scaled_and_inverse_norms(x, w_in)
     return jnp.sum(jnp.where(inverse > 0, mask.astype(inverse.dtype), 0), axis=0)
@@ -184,6 +214,16 @@ def streaming_mean_distance(
 
     Returns:
         `[n]` between 0 and 2; NaN for neurons with fewer than two examples. Differentiable in the sums.
+
+    Raises:
+        UserError: the shapes do not fit.
+
+    Example:
+        >>> x, w_in, fires = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones((4, 2)), np.ones((6, 2), bool)
+        >>> sums = nejax.sum_unit_embeddings(x, w_in, fires)
+        >>> counts = nejax.count_unit_embeddings(x, w_in, fires)
+        >>> print(nejax.streaming_mean_distance(sums, counts).round(4))  # 11 of 15 pairs are at right angles
+        [0.7333 0.7333]
     """
     count = n_examples.astype(sum_unit.dtype)
     enough = count >= 2
@@ -210,6 +250,14 @@ def neuron_embedding_loss(
 
     Returns:
         `[]`, over the neurons with two examples or more; 0 if there are none. Differentiable in `x` and `w_in`.
+
+    Raises:
+        UserError: the shapes do not fit.
+
+    Example:
+        >>> x, w_in, fires = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones((4, 2)), np.ones((6, 2), bool)
+        >>> print(nejax.neuron_embedding_loss(x, w_in, fires).round(4))
+        0.7333
     """
     count = lax.stop_gradient(count_unit_embeddings(x, w_in, mask))
     distance = streaming_mean_distance(sum_unit_embeddings(x, w_in, mask), count)

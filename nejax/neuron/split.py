@@ -32,7 +32,14 @@ from nejax.neuron.polysemanticity import DISTANCES, Polysemanticity, polysemanti
 
 
 class Split(NamedTuple):
-    """One neuron split into features. Under `vmap` or `lax.map`, a leading axis runs over neurons."""
+    """One neuron split into features. Under `vmap` or `lax.map`, a leading axis runs over neurons.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> found = nejax.split(x, w, height=0.5)
+        >>> print(found.measures.n_clusters, found.central)  # the largest feature first
+        3 [ 2  0  5 -1 -1 -1]
+    """
 
     linkage: Linkage
     """The whole average-linkage dendrogram over the `n` examples, whatever the method."""
@@ -113,6 +120,11 @@ def split(
     Raises:
         UserError: shapes that do not fit, no such method, a height or key that is missing, an option that the method
             does not heed, or a number out of range.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.split(x, w, height=0.5).label)
+        [1 1 0 0 0 2]
     """
     options = _Options(method, n_clusters, max_clusters, n_restarts, min_silhouette, n_neighbors)
     _check(options, height, key, x.shape[0])
@@ -224,6 +236,11 @@ def calibrated_height(
 
     Raises:
         UserError: fewer than two inputs have no distance; shapes that do not fit, or a quantile out of range.
+
+    Example:
+        >>> reference, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.calibrated_height(reference, w, quantile=0.5))
+        1.0
     """
     if len(reference) < 2:
         raise UserError(f"reference has shape {reference.shape}; expected at least 2 rows: one has no distance")

@@ -15,10 +15,9 @@ from nejax.models.sae.architectures import (
     JumpReLUSAE,
     TopKSAE,
     fold_scale,
-    jump_relu,
     make_sae_loss,
-    step,
 )
+from nejax.models.sae.straight_through import jump_relu, step
 from nejax.neuron.polysemanticity import neuron_embedding_loss
 from nejax.training.language_model import TrainState, init_train_state, train_step
 

@@ -1,4 +1,4 @@
-"""Every exported function of arrays, and every way in which other people's JAX code may call it.
+"""Every way in which other people's JAX code may call an exported function of arrays, see `public_functions`.
 
 Run as a script it prints one line before a case and one after, so that a case that ends the process is known by name:
 
@@ -12,107 +12,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-
-import nejax
-from nejax.neuron.clusters import feature_directions
-
-NOT_OF_ARRAYS = {"evaluate_sae", "load_model", "load_sae", "open_atlas"}
-"""Exported, but of files or of models."""
-
-
-class Case(NamedTuple):
-    """One neuron's call of a function, or a layer's where it takes all neurons at once."""
-
-    call: Callable[..., Any]
-    arguments: tuple[str, ...]
-    """Names in `Arrays`."""
-    gradient: bool = False
-    """Whether it is differentiable in its first argument."""
-    of_layer: bool = False
-
-
-class Arrays(NamedTuple):
-    """A layer: the leading axis runs over neurons."""
-
-    x: Any
-    w: Any
-    directions: Any
-    distances: Any
-    mask: Any
-    labels: Any
-    others: Any
-    linkage: Any
-    height: Any
-    key: Any
-    batch: Any
-    w_in: Any
-    fires: Any
-
-
-K_MEANS = {"n_restarts": 2, "max_steps": 20}
-CASES = {
-    "adjusted_rand_index": Case(nejax.adjusted_rand_index, ("labels", "others")),
-    "assign": Case(nejax.assign, ("x", "w", "directions", "height")),
-    "average_linkage": Case(nejax.average_linkage, ("distances", "mask")),
-    "connected_components": Case(nejax.connected_components, ("distances", "height", "mask")),
-    "cut": Case(nejax.cut, ("linkage", "height")),
-    "embedding_distances": Case(nejax.embedding_distances, ("x", "w"), gradient=True),
-    "kmeans": Case(lambda x, key, mask: nejax.kmeans(x, 4, key=key, mask=mask, **K_MEANS), ("x", "key", "mask")),
-    "kmeans_from_distances": Case(
-        lambda distances, key, mask: nejax.kmeans_from_distances(distances, 3, key=key, mask=mask, **K_MEANS),
-        ("distances", "key", "mask"),
-    ),
-    "neuron_embedding_loss": Case(
-        nejax.neuron_embedding_loss, ("batch", "w_in", "fires"), gradient=True, of_layer=True
-    ),
-    "neuron_embeddings": Case(nejax.neuron_embeddings, ("x", "w"), gradient=True),
-    "polysemanticity": Case(nejax.polysemanticity, ("distances", "labels"), gradient=True),
-    "silhouette": Case(nejax.silhouette, ("distances", "labels"), gradient=True),
-    "spectral": Case(
-        lambda distances, key, mask: nejax.spectral(distances, key=key, mask=mask, max_clusters=4, n_restarts=2),
-        ("distances", "key", "mask"),
-    ),
-    "sum_unit_embeddings": Case(nejax.sum_unit_embeddings, ("batch", "w_in", "fires"), gradient=True, of_layer=True),
-}
-
-
-def a_layer(n_neurons: int, n: int, d: int, dtype: Any = np.float32) -> Arrays:
-    """Neurons whose examples are in four groups; two examples of every third neuron are masked."""
-    rng = np.random.default_rng(0)
-    group = np.arange(n) % 4
-    own = rng.normal(size=(n_neurons, 4, d)).astype(np.float32)
-    x = (own[:, group] + 0.4 * rng.normal(size=(n_neurons, n, d)).astype(np.float32)).astype(dtype)
-    w = rng.normal(size=(n_neurons, d)).astype(dtype)
-    mask = np.ones((n_neurons, n), bool)
-    mask[::3, 1:3] = False
-    labels = np.where(mask, group, -1).astype(np.int32)
-    others = np.where(rng.uniform(size=labels.shape) < 0.2, 0, labels).astype(np.int32)
-    x, w, mask, labels = (jnp.asarray(values) for values in (x, w, mask, labels))
-    distances = lax.map(lambda each: nejax.embedding_distances(*each), (x, w))
-    directions = lax.map(lambda each: feature_directions(*each), (x, w, labels))[:, :8]
-    linkage = lax.map(lambda each: nejax.average_linkage(*each), (distances, mask))
-    return Arrays(
-        x=x,
-        w=w,
-        directions=directions,
-        distances=distances,
-        mask=mask,
-        labels=labels,
-        others=jnp.asarray(others),
-        linkage=linkage,
-        height=jnp.full(n_neurons, 0.6, jnp.float32),
-        key=jax.random.split(jax.random.key(0), n_neurons),
-        batch=x[0],
-        w_in=w.T,
-        fires=jnp.asarray(rng.uniform(size=(n, n_neurons)) < 0.3),
-    )
+from public_functions import CASES, LAYOUT, Arrays, Case, a_layer
 
 
 def arguments(case: Case, arrays: Arrays) -> tuple[Any, ...]:
@@ -284,15 +191,16 @@ def spread(case: Case, args: tuple[Any, ...], wanted: Any) -> None:
     mesh = jax.make_mesh((len(jax.devices()),), ("devices",), axis_types=(AxisType.Auto,))
     over = PartitionSpec("devices")
     if case.of_layer:
-        columns = PartitionSpec(None, "devices")
-        specs = (PartitionSpec(), columns, columns)
-        scalar = jax.tree.leaves(wanted)[0].ndim == 0
+        axis = jax.tree.leaves(wanted)[0].ndim - 1  # of neurons, the last one, in what comes out
+        scalar = axis < 0
 
         def run(*args: Any) -> Any:
             out = case.call(*args)
             return lax.pmean(out, "devices") if scalar else out
 
-        got = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=PartitionSpec() if scalar else columns))
+        specs = tuple(PartitionSpec(*(of and "devices" for of in LAYOUT.get(name, ()))) for name in case.arguments)
+        out = PartitionSpec() if scalar else PartitionSpec(*[None] * axis, "devices")
+        got = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=out))
         return same(got(*args), wanted, 1e-3 if scalar else 2e-6)
     got = jax.jit(jax.shard_map(jax.vmap(case.call), mesh=mesh, in_specs=over, out_specs=over))
     return same(got(*args), wanted)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import nejax
 from nejax.errors import UserError
-from nejax.neuron.assignment import assign, least_similarity
+from nejax.neuron.assignment import assign, min_similarity_of_features
 from nejax.neuron.clustering.average_linkage import average_linkage, cut
 from nejax.neuron.clusters import cohesion, feature_directions
 from nejax.neuron.embeddings import embedding_distances
@@ -141,7 +141,7 @@ def examples_of_one_feature(seed, n):
 def test_the_minimum_is_where_the_mean_distance_to_the_examples_is_the_height(seed, n, height):
     u = examples_of_one_feature(seed, n)
     pairs = (u @ u.T)[np.triu_indices(n, 1)]
-    minimum = float(least_similarity(height, pairs.mean() if n > 1 else np.nan, n))
+    minimum = float(min_similarity_of_features(height, pairs.mean() if n > 1 else np.nan, n))
     inputs = unit(u.mean(axis=0) + np.random.default_rng(seed + 1).normal(size=(200, D)) * 0.5)
     distance = 1 - (inputs @ u.T).mean(axis=1)
     similarity = inputs @ unit(u.mean(axis=0))
@@ -151,12 +151,14 @@ def test_the_minimum_is_where_the_mean_distance_to_the_examples_is_the_height(se
 
 
 def test_an_example_alone_asks_for_the_height_itself():
-    np.testing.assert_allclose(least_similarity(np.float32([0.2, 0.7]), np.float32([np.nan, 0.3]), 1), [0.8, 0.3], 1e-6)
+    np.testing.assert_allclose(
+        min_similarity_of_features(np.float32([0.2, 0.7]), np.float32([np.nan, 0.3]), 1), [0.8, 0.3], 1e-6
+    )
 
 
 def test_examples_that_cancel_out_are_never_reached():
-    assert least_similarity(0.3, -1.0, 2) == np.inf
-    assert least_similarity(0.3, -0.5, 3) == np.inf
+    assert min_similarity_of_features(0.3, -1.0, 2) == np.inf
+    assert min_similarity_of_features(0.3, -0.5, 3) == np.inf
 
 
 def test_the_examples_of_a_clustering_are_assigned_to_their_own_features():
@@ -171,7 +173,7 @@ def test_the_examples_of_a_clustering_are_assigned_to_their_own_features():
     n = np.bincount(label)
     assert n.min() > 10 and len(n) == 3
     mean = np.array([similar[np.asarray(label) == f].mean() for f in range(3)])
-    minimum = least_similarity(np.full(3, height, "f4"), mean, n)
+    minimum = min_similarity_of_features(np.full(3, height, "f4"), mean, n)
     np.testing.assert_array_equal(assign(x, w, directions[:3], minimum).feature, label)
     # Other embeddings are as near to each bundle as chance has it: hardly ever near enough.
     assert (assign(rng.normal(size=(500, D)).astype("f4"), w, directions[:3], minimum).feature == -1).mean() > 0.8

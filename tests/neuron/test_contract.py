@@ -3,6 +3,7 @@
 The cases run in processes of their own, where one that ends the process is seen and named.
 """
 
+import inspect
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract_cases import CASES, NOT_OF_ARRAYS
+from public_functions import CASES, OF_ARRAYS, ON_THE_HOST
 
 import nejax
 from nejax.errors import UserError
@@ -40,8 +41,17 @@ def assert_all_pass(group: str, sizes: tuple[int, int, int], *names: str, flags:
 
 
 def test_every_exported_function_of_arrays_has_a_case():
-    assert set(CASES) == set(nejax.__all__) - NOT_OF_ARRAYS
-    assert set(nejax.__all__) >= NOT_OF_ARRAYS
+    assert set(CASES) == OF_ARRAYS - ON_THE_HOST
+    assert OF_ARRAYS >= ON_THE_HOST
+
+
+def test_every_exported_function_of_arrays_follows_the_rule():
+    """Each refuses what is no array, whatever its first argument is."""
+    for name in OF_ARRAYS:
+        call = getattr(nejax, name)
+        required = [p for p in inspect.signature(call).parameters.values() if p.default is p.empty]
+        with pytest.raises(UserError, match=rf"{required[0].name} (cannot be read as an array|is of type object)"):
+            call(**{parameter.name: object() for parameter in required})
 
 
 def test_a_layer_over_constants():

@@ -12,7 +12,7 @@ from tiny_gpt2 import D_MLP, N_LAYERS, random_model
 
 from nejax.models.formats.tokens import train_tokenizer
 from nejax.models.formats.weights import save_weights
-from nejax.neuron.assignment import assign, least_similarity
+from nejax.neuron.assignment import assign, min_similarity_of_features
 from nejax.neuron.embeddings import unit_embeddings
 from nejax.neuron.split import calibrated_height
 from nejax.pipeline.passes.census_tiles import N_BANDS
@@ -133,7 +133,9 @@ def test_minimums_and_what_becomes_of_the_examples(clustering, settings, run, tm
             for feature in range(k):
                 mine = u[label == feature]
                 pairs = (mine @ mine.T)[np.triu_indices(len(mine), 1)]
-                wanted = least_similarity(float(height), float(pairs.mean()) if len(pairs) else 0.0, len(mine))
+                wanted = min_similarity_of_features(
+                    float(height), float(pairs.mean()) if len(pairs) else 0.0, len(mine)
+                )
                 # cohesion is a mean of float32 cosines
                 np.testing.assert_allclose(store["min_similarity"][at + feature], wanted, rtol=1e-5)
             directions = found["directions"][at_directions : at_directions + k]

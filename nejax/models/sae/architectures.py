@@ -5,7 +5,6 @@ every measure of a neuron applies to it. Names and shapes are those of SAELens.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
@@ -14,6 +13,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from nejax.models.sae.straight_through import jump_relu, step
 from nejax.neuron._kernels.kth_largest import kth_largest
 from nejax.neuron.polysemanticity import neuron_embedding_loss
 
@@ -36,6 +36,12 @@ class SAE(nnx.Module):
             `"constant_norm_rescale"` brings it to length `sqrt(d_in)`. Reconstructions are brought back.
         rngs: source of the decoder's directions, random ones of length 1. `W_enc` starts as the decoder's transpose
             (Conerly et al. 2024, *Update on how we train SAEs*).
+
+    Example:
+        >>> from flax import nnx
+        >>> sae = nejax.SAE(d_in=4, d_sae=8, rngs=nnx.Rngs(0))
+        >>> sae.encode(jnp.ones((6, 4))).shape, sae(jnp.ones((6, 4))).shape
+        ((6, 8), (6, 4))
     """
 
     architecture = "standard"
@@ -161,6 +167,12 @@ class TopKSAE(SAE):
         rescale_acts_by_decoder_norm: treat latents as if decoder rows had length 1: `h` times that length is compared
             and is the activation, and decoder rows are divided by it.
         arguments: see `SAE`.
+
+    Example:
+        >>> from flax import nnx
+        >>> sae = nejax.TopKSAE(d_in=4, d_sae=8, rngs=nnx.Rngs(0), k=2)
+        >>> int((sae.encode(jnp.ones((6, 4))) > 0).sum(axis=1).max())
+        2
     """
 
     architecture = "topk"
@@ -214,6 +226,12 @@ class JumpReLUSAE(SAE):
         threshold: where all of them start.
         bandwidth: of the kernel in these gradients, in units of `h`.
         arguments: see `SAE`.
+
+    Example:
+        >>> from flax import nnx
+        >>> sae = nejax.JumpReLUSAE(d_in=4, d_sae=8, rngs=nnx.Rngs(0), threshold=0.25)
+        >>> print(sae.activate(jnp.arange(8) / 8))
+        [0.    0.    0.    0.375 0.5   0.625 0.75  0.875]
     """
 
     architecture = "jumprelu"
@@ -240,6 +258,12 @@ class GatedSAE(SAE):
 
     `gate = x @ W_enc + b_gate`, `magnitude = relu(x @ (W_enc * exp(r_mag)) + b_mag)`, and latents are the magnitudes
     where `gate > 0` (Rajamanoharan et al. 2024). Here `h` is the gate.
+
+    Example:
+        >>> from flax import nnx
+        >>> sae = nejax.GatedSAE(d_in=4, d_sae=8, rngs=nnx.Rngs(0))
+        >>> print(sae.activate(jnp.arange(8) - 4.0))
+        [0. 0. 0. 0. 0. 1. 2. 3.]
     """
 
     architecture = "gated"
@@ -340,49 +364,3 @@ def fold_scale(sae: SAE, scale: float) -> SAE:
 def _k_largest(h: Float[Array, "*b n"], k: int) -> Float[Array, "*b n"]:
     least = kth_largest(h.reshape(-1, h.shape[-1]), k).reshape(*h.shape[:-1], 1)
     return jnp.where(h >= least, jax.nn.relu(h), 0.0)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def jump_relu(h: Float[Array, "*b n"], threshold: Float[Array, " n"], bandwidth: float) -> Float[Array, "*b n"]:
-    """`relu(h) * (h > threshold)`, with a straight-through gradient for the threshold.
-
-    `d / d threshold = -(threshold / bandwidth) K((h - threshold) / bandwidth)`, `K` being 1 within a half of 0 and 0
-    elsewhere (Rajamanoharan et al. 2024, arXiv 2407.14435, equation 11).
-    """
-    return jnp.where(h > threshold, jax.nn.relu(h), 0.0)
-
-
-def _jump_relu_backward(bandwidth: float, saved: tuple[Array, Array], of_output: Array) -> tuple[Array, Array]:
-    h, threshold = saved
-    through = -(threshold / bandwidth) * _near(h, threshold, bandwidth)
-    return jnp.where((h > threshold) & (h > 0), of_output, 0.0), _over_batch(through * of_output)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def step(h: Float[Array, "*b n"], threshold: Float[Array, " n"], bandwidth: float) -> Float[Array, "*b n"]:
-    """1 where `h > threshold`, else 0, with a straight-through gradient for the threshold alone.
-
-    `d / d threshold = -(1 / bandwidth) K((h - threshold) / bandwidth)`, see `jump_relu`; equation 12 there.
-    """
-    return (h > threshold).astype(h.dtype)
-
-
-def _step_backward(bandwidth: float, saved: tuple[Array, Array], of_output: Array) -> tuple[Array, Array]:
-    h, threshold = saved
-    return jnp.zeros_like(h), _over_batch(-_near(h, threshold, bandwidth) / bandwidth * of_output)
-
-
-def _near(h: Array, threshold: Array, bandwidth: float) -> Array:
-    return (jnp.abs(h - threshold) < bandwidth / 2).astype(h.dtype)
-
-
-def _over_batch(of_each: Float[Array, "*b n"]) -> Float[Array, " n"]:
-    return of_each.reshape(-1, of_each.shape[-1]).sum(axis=0)
-
-
-def _saving(function: Callable) -> Callable:
-    return lambda h, threshold, bandwidth: (function(h, threshold, bandwidth), (h, threshold))
-
-
-jump_relu.defvjp(_saving(jump_relu), _jump_relu_backward)
-step.defvjp(_saving(step), _step_backward)

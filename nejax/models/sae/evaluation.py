@@ -15,7 +15,15 @@ from nejax.neuron.streaming.unit_measures import UnitMeasures, measure_units
 
 
 class SAEReport(NamedTuple):
-    """The numbers of one SAE on some inputs."""
+    """The numbers of one SAE on some inputs.
+
+    Example:
+        >>> from flax import nnx
+        >>> sae = nejax.TopKSAE(d_in=4, d_sae=8, rngs=nnx.Rngs(0), k=2)
+        >>> report = nejax.evaluate_sae(sae, np.eye(4, dtype=np.float32)[[0, 0, 1, 1, 1, 2]], n_examples=3)
+        >>> sorted(report.numbers())[:3]
+        ['dead', 'explained', 'l0']
+    """
 
     n_inputs: int
     """Inputs it was evaluated on."""
@@ -59,6 +67,13 @@ def evaluate_sae(
 
     Returns:
         The report. Where every input is the same there is no variance to explain, and `unexplained` is NaN.
+
+    Example:
+        >>> from flax import nnx
+        >>> sae = nejax.TopKSAE(d_in=4, d_sae=8, rngs=nnx.Rngs(0), k=2)
+        >>> report = nejax.evaluate_sae(sae, np.eye(4, dtype=np.float32)[[0, 0, 1, 1, 1, 2]], n_examples=3)
+        >>> report.n_inputs, report.l0 <= 2
+        (6, True)
     """
     graph, state = nnx.split(sae)
     starts = range(0, len(x), batch_size)

@@ -34,7 +34,16 @@ _DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 class LoadedSAE(NamedTuple):
-    """A sparse autoencoder and what belongs to it."""
+    """A sparse autoencoder and what belongs to it.
+
+    Example:
+        >>> from flax import nnx
+        >>> sae = nejax.SAE(d_in=4, d_sae=8, rngs=nnx.Rngs(0))
+        >>> nejax.save_sae("my-sae", sae, model_name="gpt2-tiny", hook_name="blocks.0.hook_mlp_out")
+        >>> found = nejax.load_sae("my-sae")
+        >>> found.model_name, found.hook_name, found.centred
+        ('gpt2-tiny', 'blocks.0.hook_mlp_out', False)
+    """
 
     sae: SAE
     """The autoencoder, in float32."""
@@ -74,6 +83,13 @@ def load_sae(name: str | Path, *, revision: str | None = None) -> LoadedSAE:
     Raises:
         UserError: no such folder, no way to reach it, a configuration that is damaged or not implemented, weights that
             are damaged or not those of the configuration, or not finite (all tensors named).
+
+    Example:
+        >>> from flax import nnx
+        >>> sae = nejax.SAE(d_in=4, d_sae=8, rngs=nnx.Rngs(0))
+        >>> nejax.save_sae("my-sae", sae, model_name="gpt2-tiny", hook_name="blocks.0.hook_mlp_out")
+        >>> nejax.load_sae("my-sae").sae.d_sae
+        8
     """
     name = str(name)
     folder = _find(name, revision)
@@ -160,6 +176,13 @@ def save_sae(
 
     Raises:
         UserError: parameters that are not finite; nothing has been written then.
+
+    Example:
+        >>> from flax import nnx
+        >>> sae = nejax.SAE(d_in=4, d_sae=8, rngs=nnx.Rngs(0))
+        >>> nejax.save_sae("my-sae", sae, model_name="gpt2-tiny", hook_name="blocks.0.hook_mlp_out")
+        >>> bool((nejax.load_sae("my-sae").sae.W_enc[...] == sae.W_enc[...]).all())
+        True
     """
     folder, tensors = (
         Path(folder),

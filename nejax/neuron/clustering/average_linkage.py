@@ -20,6 +20,12 @@ class Linkage(NamedTuple):
 
     Leaves are the rows `0..n-1` of the distances; merge `k` makes cluster `n + k`. With `m` unmasked rows the
     first `m - 1` merges are real; the rows after them are filler: ids -1, height +inf, 0 leaves.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> linkage = nejax.average_linkage(nejax.embedding_distances(x, w))
+        >>> print(linkage.n_merges, linkage.merges[:, 2])
+        5 [0. 0. 0. 1. 1.]
     """
 
     merges: Float[Array, "n-1 4"]
@@ -55,6 +61,12 @@ def average_linkage(distances: Float[Array, "n n"], mask: Bool[Array, " n"] | No
 
     Raises:
         UserError: the distances are not square, or the mask has another length.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> linkage = nejax.average_linkage(nejax.embedding_distances(x, w))
+        >>> print(linkage.merges[0])  # the first two rows, at a distance of 0, make a cluster of 2
+        [0. 1. 0. 2.]
     """
     mask = jnp.ones(distances.shape[0], bool) if mask is None else mask
     merges = _dendrogram(lax.stop_gradient(distances), mask)
@@ -169,7 +181,15 @@ def cut(linkage: Linkage, height: ScalarLike) -> Int[Array, " n"]:
 
     Returns:
         `[n]` int32 labels 0..k-1 in order of first appearance; -1 where masked, and everywhere if the heights
-        of the linkage are NaN.
+        of the linkage are NaN. It has no gradient.
+
+    Raises:
+        UserError: it is no `Linkage`, or of several neurons.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.cut(nejax.average_linkage(nejax.embedding_distances(x, w)), 0.5))
+        [0 0 1 1 1 2]
     """
     n = linkage.mask.shape[0]
     ids, heights = linkage.merges[:, :2].astype(jnp.int32), linkage.merges[:, 2]
@@ -193,8 +213,17 @@ def to_scipy(linkage: Linkage) -> np.ndarray:
         Z, `[m - 1, 4]` float64 for `m` unmasked rows; leaf `i` is the `i`-th unmasked row.
 
     Raises:
-        UserError: several linkages at once, fewer than two unmasked rows, or heights that are NaN.
+        UserError: it is no `Linkage`, several of them at once, fewer than two unmasked rows, or heights that are NaN.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> z = nejax.to_scipy(nejax.average_linkage(nejax.embedding_distances(x, w)))
+        >>> from scipy.cluster.hierarchy import fcluster
+        >>> print(fcluster(z, 0.5, "distance").max())
+        3
     """
+    if not isinstance(linkage, Linkage):
+        raise UserError(f"linkage is of type {type(linkage).__name__}; expected a Linkage")
     merges, mask = np.asarray(linkage.merges, np.float64), np.asarray(linkage.mask)
     if mask.ndim != 1:
         raise UserError(f"the linkage's mask has shape {mask.shape}; expected [n]: pass one neuron at a time")

@@ -35,6 +35,11 @@ def connected_components(
 
     Raises:
         UserError: the distances are not square, or the mask has another length.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.connected_components(nejax.embedding_distances(x, w), 0.5))
+        [0 0 1 1 1 2]
     """
     mask = jnp.ones(distances.shape[0], bool) if mask is None else mask
     return _components(lax.stop_gradient(distances), jnp.asarray(height), mask)

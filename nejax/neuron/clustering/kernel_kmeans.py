@@ -18,7 +18,14 @@ from nejax.neuron.embeddings import ROUNDINGS
 
 
 class KernelKMeans(NamedTuple):
-    """A neuron's examples in clusters around centroids, known by their distances alone."""
+    """A neuron's examples in clusters around centroids, known by their distances alone.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> found = nejax.kmeans_from_distances(nejax.embedding_distances(x, w), 3, key=jax.random.key(0))
+        >>> print(found.n_clusters, found.converged)
+        3 True
+    """
 
     labels: Int[Array, " n"]
     """`[n]` int32 0..n_clusters-1 in order of first appearance; -1 where masked, and everywhere if there is no answer:
@@ -66,6 +73,12 @@ def kmeans_from_distances(
     Raises:
         UserError: the distances are not square, the mask has another length, a number is out of range, or `n_clusters`
             is an array and `max_clusters` is missing.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> distances = nejax.embedding_distances(x, w)
+        >>> print(nejax.kmeans_from_distances(distances, 3, key=jax.random.key(0)).labels)
+        [0 0 1 1 1 2]
     """
     n_clusters, settings = settled(
         n_clusters, max_clusters, n_restarts, max_steps, spherical, min_silhouette, distances.shape[0]

@@ -17,7 +17,14 @@ from nejax.neuron.precision import at_least_float32
 
 
 class KMeans(NamedTuple):
-    """A neuron's examples in clusters around centroids."""
+    """A neuron's examples in clusters around centroids.
+
+    Example:
+        >>> x = np.eye(4)[[0, 0, 1, 1, 1, 2]]
+        >>> found = nejax.kmeans(x, 3, key=jax.random.key(0))
+        >>> print(found.n_clusters, found.centroids.shape, found.converged)
+        3 (3, 4) True
+    """
 
     centroids: Float[Array, "max_clusters d"]
     """`[max_clusters, d]` row `c` is the mean of the rows of cluster `c`; spherical: of its unit rows, at length 1, or
@@ -87,6 +94,11 @@ def kmeans(
     Raises:
         UserError: `x` is not `[n, d]`, the mask has another length, a number is out of range, or `n_clusters` is an
             array and `max_clusters` is missing.
+
+    Example:
+        >>> x = np.eye(4)[[0, 0, 1, 1, 1, 2]]
+        >>> print(nejax.kmeans(x, 3, key=jax.random.key(0)).labels)
+        [0 0 1 1 1 2]
     """
     n_clusters, settings = settled(
         n_clusters, max_clusters, n_restarts, max_steps, spherical, min_silhouette, x.shape[0]

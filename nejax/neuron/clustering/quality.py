@@ -18,7 +18,13 @@ _MOST_ROWS = 46_340
 
 
 class Silhouette(NamedTuple):
-    """How much nearer the examples are to their own cluster than to the next one, between -1 and 1."""
+    """How much nearer the examples are to their own cluster than to the next one, between -1 and 1.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.silhouette(nejax.embedding_distances(x, w), [0, 0, 1, 1, 1, 2]).samples)
+        [1. 1. 1. 1. 1. 0.]
+    """
 
     samples: Float[Array, " n"]
     """`[n]` the silhouette of each example; NaN where masked, and everywhere if it is not defined."""
@@ -52,6 +58,11 @@ def silhouette(
 
     Raises:
         UserError: the distances are not square, the labels have another length, or `max_clusters` is below 1.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
+        >>> print(nejax.silhouette(nejax.embedding_distances(x, w), [0, 0, 1, 1, 1, 2]).mean.round(4))
+        0.8333
     """
     if max_clusters is not None and max_clusters < 1:
         raise UserError(f"max_clusters is {max_clusters}; expected at least 1, or None for as many as there are rows")
@@ -99,6 +110,10 @@ def adjusted_rand_index(a: Int[Array, " n"], b: Int[Array, " n"]) -> Float[Array
 
     Raises:
         UserError: the labelings differ in length, are of several neurons, or are longer than can be counted.
+
+    Example:
+        >>> print(nejax.adjusted_rand_index([0, 0, 1, 1, 1, 2], [5, 5, 3, 3, 3, 4]))
+        1.0
     """
     if a.size > _MOST_ROWS:
         raise UserError(f"labelings have {a.size} rows; expected at most {_MOST_ROWS}: compare a sample of the rows")

@@ -28,7 +28,14 @@ _OUTSIDE = -2.0
 
 
 class Spectral(NamedTuple):
-    """A neuron's examples in clusters that few paths of near neighbours join."""
+    """A neuron's examples in clusters that few paths of near neighbours join.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 0, 1, 1, 1]], np.ones(4)
+        >>> found = nejax.spectral(nejax.embedding_distances(x, w), key=jax.random.key(0))
+        >>> print(found.n_clusters, found.eigenvalues.shape)
+        2 (21,)
+    """
 
     labels: Int[Array, " n"]
     """`[n]` int32 0..k-1 in order of first appearance; -1 where masked, and everywhere if a distance between unmasked
@@ -85,6 +92,12 @@ def spectral(
 
     Raises:
         UserError: the distances are not square, the mask has another length, or a number is out of range.
+
+    Example:
+        >>> x, w = np.eye(4)[[0, 0, 0, 1, 1, 1]], np.ones(4)
+        >>> distances = nejax.embedding_distances(x, w)
+        >>> print(nejax.spectral(distances, key=jax.random.key(0)).labels)
+        [0 0 0 1 1 1]
     """
     for name, value in (("max_clusters", max_clusters), ("n_neighbors", n_neighbors), ("n_restarts", n_restarts)):
         if value < 1:

@@ -1,6 +1,6 @@
 """From which similarity on an input belongs to a feature, and whether a neuron's own examples then do.
 
-The rule is that of `nejax.neuron.assignment.least_similarity`. It follows from what average linkage does, not from the
+The rule is that of `nejax.neuron.assignment.min_similarity`. It follows from what average linkage does, not from the
 examples, so these are a test of it.
 """
 
@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from nejax.neuron._kernels.one_kernel import layer_program, loops_are_kernels
-from nejax.neuron.assignment import assign, least_similarity
+from nejax.neuron.assignment import assign, min_similarity_of_features
 from nejax.neuron.clusters import feature_similarity
 from nejax.neuron.defaults import HEIGHT_QUANTILE
 from nejax.neuron.split import calibrated_height
@@ -145,7 +145,9 @@ def layer_minimums(found: Store, height: np.ndarray) -> Float[np.ndarray, " n_fe
     # Each example of a feature has equally many others: the mean over examples is the mean over pairs.
     mean = np.bincount(feature, np.nan_to_num(cohesion[neuron, example]), minlength=of_layer) / np.maximum(size, 1)
     of_feature = np.repeat(height, n_features)
-    return np.asarray(least_similarity(of_feature.astype(np.float32), mean.astype(np.float32), np.maximum(size, 1)))
+    return np.asarray(
+        min_similarity_of_features(of_feature.astype(np.float32), mean.astype(np.float32), np.maximum(size, 1))
+    )
 
 
 @partial(jax.jit, static_argnames="quantile")
