@@ -206,7 +206,7 @@ def test_to_scipy_refuses_what_is_no_dendrogram():
     one = average_linkage(np.zeros((3, 3), "f4"), np.array([False, True, False]))
     with pytest.raises(UserError, match="1 unmasked rows"):
         to_scipy(one)
-    with pytest.raises(UserError, match=r"mask has shape \(2, 3\)"):
+    with pytest.raises(UserError, match=r"linkage.merges have shape \(2, 2, 4\)"):
         to_scipy(Linkage(*(jnp.stack([leaf, leaf]) for leaf in one)))
 
 

@@ -203,6 +203,7 @@ def cut(linkage: Linkage, height: ScalarLike) -> Int[Array, " n"]:
     return relabel(parent[:n], linkage.mask & ~jnp.any(jnp.isnan(heights)))
 
 
+@array_function
 def to_scipy(linkage: Linkage) -> np.ndarray:
     """The dendrogram of the unmasked rows alone, as SciPy's functions (`dendrogram`, `fcluster`) take it.
 
@@ -222,11 +223,7 @@ def to_scipy(linkage: Linkage) -> np.ndarray:
         >>> print(fcluster(z, 0.5, "distance").max())
         3
     """
-    if not isinstance(linkage, Linkage):
-        raise UserError(f"linkage is of type {type(linkage).__name__}; expected a Linkage")
     merges, mask = np.asarray(linkage.merges, np.float64), np.asarray(linkage.mask)
-    if mask.ndim != 1:
-        raise UserError(f"the linkage's mask has shape {mask.shape}; expected [n]: pass one neuron at a time")
     n, m = mask.size, int(mask.sum())
     if m < 2:
         raise UserError(f"the linkage has {m} unmasked rows; a dendrogram needs at least 2")
