@@ -14,7 +14,7 @@ OTHERS = [name for name in nejax.__all__ if name not in OF_AN_ATLAS]
 
 
 def failures_of(name: str) -> list[str]:
-    """What the example of a name says otherwise than its documentation has it; no example is a failure."""
+    """How the output of a name's example differs from its documentation; no example is a failure."""
     names = {"nejax": nejax, "jax": jax, "jnp": jnp, "np": np}
     test = doctest.DocTestParser().get_doctest(getattr(nejax, name).__doc__ or "", names, name, None, 0)
     if not test.examples:

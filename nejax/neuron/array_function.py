@@ -1,4 +1,4 @@
-"""What every public function of arrays does with its arguments before it computes: one rule for all of them."""
+"""The checks that every public function of arrays makes of its arguments: one rule for all of them."""
 
 import inspect
 import operator
@@ -31,12 +31,12 @@ class _Array(NamedTuple):
 
 
 def array_function(function: Callable[..., Result] | None = None, *, spread: str = "") -> Callable[..., Any]:
-    """A function of arrays that says in one line what is wrong with an argument, and computes wherever arrays are.
+    """Check the arguments of a function of arrays by its annotations, and let it run under any sharding.
 
-    Its annotations are the rule. Whatever NumPy reads as an array is one, lists among them. Where floats are expected,
-    integers and booleans are numbers too; labels must be integers, masks booleans. Axes of one name have one size. On a
-    mesh with explicit axes, arrays of which a part is on each device are brought together first: one neuron's are
-    small, and `vmap` leaves the axis of neurons spread. (Auto axes are XLA's own affair.)
+    Anything that NumPy converts to an array is accepted, lists included. Where floats are expected, so are integers and
+    booleans; labels must be integers, masks booleans. Axes of one name have one size. On a mesh with explicit axes,
+    arrays of which a part is on each device are brought together first: one neuron's are small, and `vmap` leaves the
+    axis of neurons spread. (Auto axes are XLA's own affair.)
 
     Args:
         function: jitted or not.
@@ -69,7 +69,7 @@ Reader = Callable[[Any, Sizes, str], Any]
 
 
 def _reader(name: str, annotation: Any) -> Reader | None:
-    """How an argument is read; None where it is taken as it is."""
+    """How an argument is read; None if it is passed on unchanged."""
     for plain in (PRNGKeyArray, ScalarLike, ArrayLike):
         if annotation in (plain, plain | None):
             optional = annotation != plain
@@ -134,7 +134,7 @@ def _check_shape(said: str, shape: tuple[Any, ...], dims: tuple[str, ...], sizes
 
 
 def as_array(name: str, value: Any) -> Array:
-    """What NumPy would make of a value, as an array of JAX.
+    """A value as an array of JAX, converted as NumPy would.
 
     Raises:
         UserError: nothing, or no numbers.

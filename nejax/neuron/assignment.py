@@ -37,13 +37,13 @@ def assign(
     directions: Float[Array, "k d"],
     min_similarity: ArrayLike = 0.5,
 ) -> Assignment:
-    """Tell which feature of a neuron each input excites.
+    """Find which feature of a neuron each input excites.
 
     With `c_f` the direction of feature `f`, `similarity_f = x . (w * c_f) / |x * w|`. The input excites the feature of
     the highest similarity among those whose own minimum is reached, `similarity_f >= min_similarity_f`; of equally
-    similar ones, the first. To leave features out, of a ragged batch under `vmap` say, make their directions zero:
-    a zero direction is never assigned, whatever its minimum, and nor is an input whose embedding is zero.
-    Whether the neuron fires at an input at all is for the caller to ask.
+    similar ones, the first. To leave features out, for example to pad a batch under `vmap`, make their directions zero:
+    a zero direction is never assigned, whatever its minimum, nor is an input whose embedding is zero. Whether the
+    neuron fires at an input is not checked.
 
     Args:
         x: `[m, d_model]` inputs of the neuron's layer.

@@ -1,4 +1,4 @@
-"""What a labeling says about one neuron: how close each feature is, its central example, its direction."""
+"""The features of a labeling of one neuron's examples: their cohesion, central examples and directions."""
 
 import jax
 import jax.numpy as jnp
@@ -102,8 +102,8 @@ def feature_similarity(
 ) -> Float[Array, "m k"]:
     """How similar new inputs are to each feature of a neuron: `x . (w * c) / |x * w|`.
 
-    This is the cosine between an input's embedding and the direction `c`: it tells which feature of the
-    neuron a text excites, or that it is none of them.
+    This is the cosine between an input's embedding and the direction `c`: it shows which feature of the neuron a text
+    excites, if any.
 
     Args:
         x: `[m, d_model]` inputs of the neuron's layer.

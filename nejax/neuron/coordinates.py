@@ -1,4 +1,4 @@
-"""A neuron's examples on a plane: the two directions in which their embeddings spread most."""
+"""A neuron's examples on a plane: the two directions in which their embeddings vary most."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ _TIED = 0.999
 
 
 class PrincipalCoordinates(NamedTuple):
-    """Where a neuron's examples lie on the plane that shows most of how they differ.
+    """The places of a neuron's examples on the plane of their largest variance.
 
     Example:
         >>> found = nejax.principal_coordinates(1 - np.eye(6))

@@ -1,4 +1,4 @@
-"""Ways to split a neuron, their settings, and what these are where none are given.
+"""Methods to split a neuron, their settings, and the defaults of these.
 
 Nothing heavy is imported: scripts name them in their help.
 """
@@ -14,13 +14,13 @@ METHOD_SETTINGS: dict[str, tuple[str, ...]] = {
     "kmeans": ("n_clusters", "max_clusters", "n_restarts", "min_silhouette"),
     "spectral": ("n_clusters", "max_clusters", "n_restarts", "n_neighbors"),
 }
-"""Which settings a method heeds."""
+"""Which settings a method uses."""
 
 HEIGHT_QUANTILE = 0.05
 """The calibrated height is this quantile of the distances between random inputs seen through the neuron's weights."""
 
 MAX_CLUSTERS = 20
-"""The most clusters tried or that there can be, where no other bound is given."""
+"""The most clusters, where no other bound is given."""
 
 N_RESTARTS = 10
 """How many starts k-means has, of which the best end is kept."""
@@ -38,10 +38,10 @@ dimensions chance alone gives more: 0.36 to 0.50 by Euclidean distances for 64 p
 N_NEIGHBORS = 7
 """How many nearest examples each one is joined to, where no other number is given.
 
-Fewer show finer clusters. In 100 planted problems (20 to 200 points in 50 to 768 dimensions, 1 to 10 clusters) the
-eigengap shows the right number 95 times, with 3 neighbours 96 times, with 15 89 times. With all pairs joined it does
-so 67 times, with the scales of Zelnik-Manor & Perona as well 56 times, and with chord lengths for distances 27 times.
-For 200 neurons of the bundled GPT-2, 64 examples each, the median number is 8 (average linkage: 9), with 3 neighbours
-15, with 15 3.5. For Gaussians with the mean and covariance of these embeddings it is 2, and 1 for embeddings with
-every dimension shuffled among the examples.
+Fewer give finer clusters. In 100 planted problems (20 to 200 points in 50 to 768 dimensions, 1 to 10 clusters) the
+eigengap shows the right number 95 times, with 3 neighbours 96 times, with 15 89 times. With all pairs joined it does so
+67 times, with the scales of Zelnik-Manor & Perona as well 56 times, and with chord lengths for distances 27 times. For
+200 neurons of the bundled GPT-2, 64 examples each, the median number is 8 (average linkage: 9), with 3 neighbours 15,
+with 15 3.5. For Gaussians with the mean and covariance of these embeddings it is 2, and 1 for embeddings with every
+dimension shuffled among the examples.
 """

@@ -10,7 +10,7 @@ from nejax.neuron.array_function import array_function
 from nejax.neuron.precision import at_least_float32
 
 ROUNDINGS = 16
-"""Units in the last place of 1 by which the cosine of two vectors of one direction may come out wrong. Up to 13 were
+"""The error, in units of the last place of 1, that the cosine of two vectors of one direction may have. Up to 13 were
 seen for 1 to 8,192 dimensions; a neuron with a single weight that is not zero has all its embeddings on one line."""
 
 
@@ -45,11 +45,10 @@ def neuron_embeddings(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Ar
 def embedding_distances(x: Float[Array, "n d"], w: Float[Array, " d"]) -> Float[Array, "n n"]:
     """Cosine distances between the embeddings of a neuron's examples: `d_ij = 1 - cos(x_i * w, x_j * w)`.
 
-    Between 0 and 2, exactly symmetric, exactly zero on the diagonal, and zero below `ROUNDINGS` roundings: what is
-    nearer cannot be told from the same direction. The embeddings may be of any size, their squares need not be
-    representable. A zero embedding has no direction: its distance is 1 to every other
-    example and 0 to itself, and its gradient is zero. A non-finite embedding gives NaN.
-    Source: Foote 2024, arXiv 2411.08166.
+    Between 0 and 2, exactly symmetric, exactly zero on the diagonal, and zero below `ROUNDINGS` roundings: nearer
+    embeddings are indistinguishable from ones of the same direction. The embeddings may be of any size, their squares
+    need not be representable. A zero embedding has no direction: its distance is 1 to every other example and 0 to
+    itself, and its gradient is zero. A non-finite embedding gives NaN. Source: Foote 2024, arXiv 2411.08166.
 
     Args:
         x: `[n, d_model]` the input of the neuron's layer at the peak of each example.

@@ -15,7 +15,8 @@ ROUNDING = 1e-6
 def token_importance(
     activation: Float[Array, "*peaks"], without: Float[Array, "*peaks n_offsets"]
 ) -> Float[Array, "*peaks n_offsets"]:
-    """How much of the activation at a peak is lost with each token, as a part of what is lost with the peak's own.
+    """How much of the activation at a peak is lost without each token, relative to the loss without the peak's own
+    token.
 
     `importance_o = clip((a - a_o) / (a - a_0), 0, 1)`, where `a` is the activation at the peak and `a_o` what is
     left there when the token `o` positions before it is ablated; `a_0` when the peak's own token is. A token

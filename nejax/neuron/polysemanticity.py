@@ -189,7 +189,7 @@ def inverse_norms(x_squared: Float[Array, "b d"], w_squared: Float[Array, "d n"]
 def scaled(values: Float[Array, "rows columns"], axis: int) -> Float[Array, "rows columns"]:
     """Divide by the largest absolute value along an axis; no gradient goes through that scale.
 
-    Directions stay what they are, and squares of what comes out neither over- nor underflow.
+    Directions do not change, and squares of the result neither over- nor underflow.
     """
     largest = lax.stop_gradient(jnp.max(jnp.abs(values), axis=axis, keepdims=True))
     return values / jnp.where(largest < jnp.finfo(values.dtype).tiny, 1, largest)

@@ -90,7 +90,7 @@ def split(
     min_silhouette: float = MIN_SILHOUETTE,
     n_neighbors: int = N_NEIGHBORS,
 ) -> Split:
-    """Split one neuron into its features: everything that an atlas says of it, from arrays alone.
+    """Split one neuron into its features: all measures of an atlas, from arrays alone.
 
     The embeddings of its examples, `e_i = x_i * w`, are clustered by their cosine distances (`embedding_distances`).
     `"average"` cuts the average-linkage dendrogram at `height` (`cut`), `"components"` links what is at most `height`
@@ -105,7 +105,7 @@ def split(
         height: `[]` the cosine distance up to which clusters merge, such as `calibrated_height`; of `"average"` and
             `"components"` alone, which need it.
         mask: `[n]` false where there is no example; all rows count if None.
-        key: where `"kmeans"` and `"spectral"` start, who need one; others ignore it.
+        key: random key of `"kmeans"` and `"spectral"`, which need one; others ignore it.
         method: `"average"`, `"components"`, `"kmeans"` or `"spectral"`; static.
         n_clusters: of `"kmeans"` and `"spectral"`: how many clusters, or as many as there are examples if these are
             fewer; chosen by silhouette or by eigengap if None. Static.
@@ -119,7 +119,7 @@ def split(
 
     Raises:
         UserError: shapes that do not fit, no such method, a height or key that is missing, an option that the method
-            does not heed, or a number out of range.
+            does not use, or a number out of range.
 
     Example:
         >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)

@@ -40,12 +40,12 @@ class Linkage(NamedTuple):
 @array_function
 @jax.jit
 def average_linkage(distances: Float[Array, "n n"], mask: Bool[Array, " n"] | None = None) -> Linkage:
-    """Agglomerative clustering: merge again and again the two clusters with the least mean distance.
+    """Agglomerative clustering: repeatedly merge the two clusters with the least mean distance.
 
     The distance of clusters A and B is the mean of `d_ij` over `i` in A and `j` in B. The result is that of
     `scipy.cluster.hierarchy.linkage(..., "average")` where all these distances differ. On a tie the
     lowest row wins: of equally near clusters the chain goes to the one with the lowest row, unless one of
-    them is where it came from. The dendrogram is then one of the right ones, not the only one.
+    them is where it came from. The dendrogram is then one of several correct ones.
 
     O(n^2) operations by nearest-neighbour chains: follow nearest neighbours until two clusters are each
     other's nearest, and merge those; for average linkage such a pair is in the dendrogram whatever else is
@@ -112,11 +112,11 @@ def _nearest_neighbour_chain(
 ) -> Float[Array, "n 4"]:
     """The merges in the order in which the chain finds them: two clusters, height, leaves.
 
-    A cluster is named by its row, or by -1 - k if step k of the merges made it; it lives in the slot of its lowest row.
-    Each step looks at the nearest neighbour of the chain's last cluster: if that is the one before it, the two merge,
-    otherwise it joins the chain. A step costs O(n); without a merge it writes what was there. There are as many steps
-    as `most` rows can need: with a plain number, neurons in lockstep (`vmap`) need no select over the whole matrix.
-    Entries after the last merge are arbitrary.
+    A cluster is numbered by its row, or by -1 - k if step k of the merges made it; it is stored in the slot of its
+    lowest row. Each step looks at the nearest neighbour of the chain's last cluster: if that is the one before it, the
+    two merge, otherwise it joins the chain. A step costs O(n); without a merge it writes what was there. There are as
+    many steps as `most` rows can need: with a plain number, neurons in lockstep (`vmap`) need no select over the whole
+    matrix. Entries after the last merge are arbitrary.
 
     `n` is a multiple of `LANES`.
     """

@@ -1,4 +1,4 @@
-"""How good a labeling is: its silhouette, and how far it agrees with another one."""
+"""Measures of a labeling: its silhouette, and its agreement with another one."""
 
 from functools import partial
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Spectral clustering of one neuron's examples, and how many clusters its eigenvalues show."""
+"""Spectral clustering of one neuron's examples, and their number of clusters by the eigengap."""
 
 from functools import partial
 from typing import Any, NamedTuple
