@@ -20,7 +20,7 @@ from nejax.pipeline.run.directory import stop_on_full_disk
 from nejax.pipeline.run.progress import progress_bar
 from nejax.training.language_model import TrainState
 
-Metrics = list[dict[str, float]]
+Metrics = list[dict[str, float | int]]
 """One entry a step: `step`, and what was measured then."""
 
 

@@ -18,7 +18,10 @@ SMALL = Task(4, 16, 8, 2, 2, 64, 96, 50, "float32", 1)
 
 
 @pytest.mark.slow
-def test_collection(tmp_path: Path):
+def test_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of the growth two rows, each of which is a process; which rows there are is tested below."""
+    all_tasks = collection.varied_tasks
+    monkeypatch.setattr(collection, "varied_tasks", lambda task: [all_tasks(task)[i] for i in (0, 3)])
     sizes = ["--n_sequences=16", "--seq_len=16", "--keep=8", "--n_layers=2", "--d_model=64", "--d_mlp=96"]
     settings = [*sizes, "--vocab_size=300", "--repeats=2", "--run=out"]
     done = benchmark("collection", *settings, cwd=tmp_path)
@@ -38,7 +41,7 @@ def test_collection(tmp_path: Path):
         assert speed["times_nejax"] * speed["tokens_per_second"] == pytest.approx(speeds["nejax"]["tokens_per_second"])
         assert "COMPILED" not in speed["note"]
     varied = [(g["n_sequences"], g["seq_len"], g["keep"]) for g in growth]
-    assert varied == [(16, 16, 8), (160, 16, 8), (16, 8, 8), (16, 32, 8), (16, 16, 2), (16, 16, 32)]
+    assert varied == [(16, 16, 8), (16, 32, 8)]
     assert all(g["tokens_per_second"] * g["seconds"] == pytest.approx(g["n_sequences"] * g["seq_len"]) for g in growth)
     assert (tmp_path / "out" / "collection.png").read_bytes().startswith(b"\x89PNG")
     written = (tmp_path / "out" / "collection.txt").read_text()
@@ -94,3 +97,5 @@ def test_each_row_of_the_growth_varies_one_size():
     assert (first, same) == ("", SMALL)
     for varied, task in others:
         assert [name for name in Task._fields if getattr(task, name) != getattr(SMALL, name)] == [varied]
+    sizes = [(varied, getattr(task, varied)) for varied, task in others]
+    assert sizes == [("n_sequences", 40), ("seq_len", 8), ("seq_len", 32), ("keep", 2), ("keep", 32)]

@@ -1,11 +1,11 @@
-"""The main script in real processes: what a user sees when it works, and when it cannot."""
+"""The main script: what a user sees when it works, and when it cannot."""
 
 import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from flax import nnx
 from hub_stand_in import HubStandIn
-from refusals import refusals
 from safetensors.numpy import load_file, save_file
+from scripts import Killed, refusal, refusals, run, run_process
 
 import nejax
 from nejax.models.families.gpt2 import GPT2, GPT2Config
@@ -22,8 +22,8 @@ from nejax.models.formats.tokens import train_tokenizer
 from nejax.models.formats.weights import save_weights
 from nejax.models.sae.architectures import JumpReLUSAE
 from nejax.models.sae.files import save_sae
+from nejax.pipeline.run.directory import RunDirectory
 
-ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
 
 TEXTS = [
@@ -33,28 +33,7 @@ TEXTS = [
     )
 ]
 SMALL = ["--seq_len=32", "--keep=16", "--examples=12", "--batch_size=4"]
-
-
-def build(*flags: str, cwd: Path, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / "build_atlas.py"), *flags],
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment,
-    )
-
-
-def refused(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line of an error that a user can cause."""
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert result.returncode == 2, result.stderr[-2000:]
-    assert "Traceback" not in result.stderr
-    assert len(lines) == 1, result.stderr[-2000:]
-    assert result.stderr.rstrip().endswith(lines[0])
-    return lines[0]
+build, build_process = partial(run, "build_atlas"), partial(run_process, "build_atlas")
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +112,7 @@ def test_a_finished_run_is_not_shown_for_other_texts_or_another_model(finished, 
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         result = build(*flags, cwd=cwd)
         file.write_bytes(content)
-        assert f"{words} what it was" in refused(result) and not result.stdout
+        assert f"{words} what it was" in refusal(result) and not result.stdout
 
 
 def test_names_that_are_no_text_and_what_is_left_out(model: Path, tmp_path: Path):
@@ -147,7 +126,8 @@ def test_names_that_are_no_text_and_what_is_left_out(model: Path, tmp_path: Path
     for name in ("latin-1.txt", "latin-2.txt"):
         (folder / name).write_bytes(b"caf\xe9")
     (folder / "broken").symlink_to(tmp_path / "nothing")
-    result = build(f"--model={model}", "--corpus=texts", "--run=run", *SMALL, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    flags = [f"--model={model}", "--corpus=texts", "--run=run", *SMALL]
+    result = build_process(*flags, cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert result.returncode == 0, result.stderr[-3000:]
     summary = (tmp_path / "run" / "summary.txt").read_text(encoding="utf-8")
     warning = "WARNING: 60% of the corpus's documents could not be used"
@@ -159,19 +139,23 @@ def test_names_that_are_no_text_and_what_is_left_out(model: Path, tmp_path: Path
     assert names and names <= {"caf\\udce9.txt", "caf\\ud83d"}
 
 
-def test_killed_and_started_again_it_gives_the_same_atlas(finished, model: Path, corpus: Path, tmp_path: Path):
-    """The process dies, without a chance to clean up, when it has published the stage that `NAMED` says."""
+def test_ended_and_started_again_it_gives_the_same_atlas(
+    finished, model: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It ends as soon as it has published a stage; `test_kill_and_resume.py` has kills at any moment."""
     cwd, _ = finished
-    killer = tmp_path / "sitecustomize.py"
-    killer.write_text(
-        "import os\nfrom nejax.pipeline.run.directory import RunDirectory\nreal = RunDirectory.mark\n"
-        "def mark(self, name, facts):\n    real(self, name, facts)\n"
-        "    if name == os.environ['NAMED']: os._exit(137)\nRunDirectory.mark = mark\n"
-    )
     flags = [f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL]
-    for named in ("collect", "inputs", "features-00"):
-        result = build(*flags, cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}", NAMED=named)
-        assert result.returncode == 137, result.stderr[-2000:]
+    mark = RunDirectory.mark
+    for last in ("collect", "inputs", "features-00"):
+
+        def mark_and_end(self: RunDirectory, name: str, facts: dict, last: str = last) -> None:
+            mark(self, name, facts)
+            if name == last:
+                raise Killed
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(RunDirectory, "mark", mark_and_end)
+            build(*flags, cwd=tmp_path)
     result = build(*flags, cwd=tmp_path)
     assert result.returncode == 0
     assert "features-00" in result.stdout
@@ -186,7 +170,7 @@ def test_standard_input(model: Path, tmp_path: Path):
     result = build(*flags, cwd=tmp_path, stdin=TEXTS[0] + TEXTS[1])
     assert result.returncode == 0, result.stderr[-2000:]
     assert nejax.open_atlas(tmp_path / "run").manifest["stages"]["tokens"]["documents_read"] == 1
-    error = refused(build(*flags, cwd=tmp_path, stdin=TEXTS[0] + TEXTS[2]))
+    error = refusal(build(*flags, cwd=tmp_path, stdin=TEXTS[0] + TEXTS[2]))
     assert "corpus '-' has other text than when this run began: 'standard input' is not what it was" in error
     assert "done already" in build(*flags, cwd=tmp_path, stdin=TEXTS[0] + TEXTS[1]).stdout
 
@@ -198,15 +182,15 @@ def test_a_model_by_name_from_a_hub(model: Path, corpus: Path, tmp_path: Path):
     with HubStandIn(tmp_path / "hub") as hub:
         environment = hub.environment(tmp_path / "cache")
         flags = [f"--corpus={corpus}", *SMALL]
-        result = build("--model=someone/small", "--run=run", *flags, cwd=tmp_path, **environment)
+        result = build_process("--model=someone/small", "--run=run", *flags, cwd=tmp_path, **environment)
         assert result.returncode == 0, result.stderr[-2000:]
-        error = refused(build("--model=someone/absent", "--run=other", *flags, cwd=tmp_path, **environment))
+        error = refusal(build_process("--model=someone/absent", "--run=other", *flags, cwd=tmp_path, **environment))
         assert "someone/absent" in error
 
 
 def test_no_network(corpus: Path, tmp_path: Path):
     environment = {"HF_ENDPOINT": f"http://127.0.0.1:{closed_port()}", "HF_HOME": str(tmp_path / "cache")}
-    error = refused(build("--model=gpt2", f"--corpus={corpus}", cwd=tmp_path, **environment))
+    error = refusal(build_process("--model=gpt2", f"--corpus={corpus}", cwd=tmp_path, **environment))
     assert "gpt2" in error and "reach" in error
 
 
@@ -241,7 +225,7 @@ def test_files_that_make_no_model_or_no_text(model: Path, corpus: Path, tmp_path
 def test_a_finished_run_takes_on_importance_and_a_census(finished, model: Path, corpus: Path, tmp_path: Path):
     shutil.copytree(finished[0] / "run", tmp_path / "run")
     flags = [f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL, "--census"]
-    line = refused(build(*flags, "--importance", "--padding_token=zebra crossing", cwd=tmp_path))
+    line = refusal(build(*flags, "--importance", "--padding_token=zebra crossing", cwd=tmp_path))
     assert "--padding_token='zebra crossing' is not a token of" in line and "expected one of its" in line
     result = build(*flags, "--importance", "--importance_examples=1", "--importance_by=deletion", cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -264,7 +248,7 @@ def test_numbers_out_of_range(tmp_path: Path):
 
 def test_a_directory_made_with_other_settings(finished, model: Path, corpus: Path):
     cwd, _ = finished
-    error = refused(build(f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL, "--height=0.5", cwd=cwd))
+    error = refusal(build(f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL, "--height=0.5", cwd=cwd))
     assert "height" in error and "0.5" in error and "null" in error
 
 
@@ -288,5 +272,5 @@ def test_an_atlas_of_latents(model: Path, corpus: Path, tmp_path: Path):
     assert example.activation == pytest.approx(float(sae.encode(x)[latent]), rel=1e-5)
 
     save_sae(tmp_path / "wide", JumpReLUSAE(31, 40, rngs=nnx.Rngs(0)), model_name="m", hook_name="blocks.1.mlp.hook_in")
-    line = refused(build(*flags[:-1], "--sae=wide", "--run=refused", cwd=tmp_path))
+    line = refusal(build(*flags[:-1], "--sae=wide", "--run=refused", cwd=tmp_path))
     assert "wide reads 31 numbers" in line and "d_model=32" in line

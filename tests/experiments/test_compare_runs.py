@@ -1,27 +1,16 @@
-"""The script that compares two runs, in real processes: its table, its figures, its exit status."""
+"""The script that compares two runs: its table, its figures, its exit status."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from refusals import refusals
+from scripts import refusals, run, run_process
 from tiny_run import tiny_run
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-
-
-def script(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / name), *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment,
-    )
+compare = partial(run, "compare_runs")
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +19,17 @@ def runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     flags = tiny_run(folder)
     other = "--xla_force_host_platform_device_count=1 --xla_cpu_max_isa=AVX"
-    for run, flag, xla in (
-        ("a", "--batch_size=16", ""),
-        ("b", "--batch_size=5", other),
-        ("c", "--precision=bfloat16", ""),
+    for done in (
+        run("build_atlas", *flags, f"--run={folder / 'a'}"),
+        run_process("build_atlas", *flags, f"--run={folder / 'b'}", "--batch_size=5", XLA_FLAGS=other),
+        run("build_atlas", *flags, f"--run={folder / 'c'}", "--precision=bfloat16"),
     ):
-        done = script("build_atlas.py", *flags, f"--run={folder / run}", flag, XLA_FLAGS=xla)
         assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
 
 def test_of_one_precision_all_is_explained(runs, tmp_path):
-    done = script("compare_runs.py", str(runs / "a"), str(runs / "b"))
+    done = run_process("compare_runs", str(runs / "a"), str(runs / "b"))
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     result = json.loads((runs / "b" / "compare.json").read_text())
     assert result["unexplained"] == 0 and result["precisions"] == ["float32", "float32"]
@@ -57,16 +45,16 @@ def test_of_one_precision_all_is_explained(runs, tmp_path):
 def test_what_is_unexplained_ends_with_status_1(runs, tmp_path):
     """With no tolerance at all every rounding is; a run is still the same as itself."""
     out = tmp_path / "figures" / "strict.json"
-    done = script("compare_runs.py", str(runs / "a"), str(runs / "b"), "--tolerance=0", f"--out={out}")
+    done = compare(str(runs / "a"), str(runs / "b"), "--tolerance=0", f"--out={out}")
     unexplained = json.loads(out.read_text())["unexplained"]
     differ = any(layer["values"]["activation"] > 0 for layer in json.loads(out.read_text())["layers"])
     assert done.returncode == (1 if unexplained else 0) and bool(unexplained) >= differ
-    same = script("compare_runs.py", str(runs / "a"), str(runs / "a"), "--tolerance=0", f"--out={out}")
+    same = compare(str(runs / "a"), str(runs / "a"), "--tolerance=0", f"--out={out}")
     assert same.returncode == 0 and json.loads(out.read_text())["unexplained"] == 0
 
 
 def test_of_two_precisions_it_is_said_how_far_they_agree(runs):
-    done = script("compare_runs.py", str(runs / "a"), str(runs / "c"))
+    done = compare(str(runs / "a"), str(runs / "c"))
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads((runs / "c" / "compare.json").read_text())
     assert "unexplained" not in result and "ARI" in done.stdout and "unexplained" not in done.stdout
@@ -91,5 +79,3 @@ def test_what_is_refused(runs, tmp_path):
     }
     for words, said in zip(refused, refusals("compare_runs", [*refused.values()]), strict=True):
         assert said and words in said
-    done = script("compare_runs.py", str(runs / "a"), str(runs / "a"), "--tolerance=2")
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -1,33 +1,18 @@
-"""The script that judges SAEs in real processes, on SAEs whose figures are known beforehand."""
+"""The script that judges SAEs, on SAEs whose figures are known beforehand."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from refusals import refusals
+from scripts import refusal, refusals, run, run_process
 from tiny_run import tiny_run
 
 from nejax.models.sae.architectures import SAE
 from nejax.models.sae.files import save_sae
 
-ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
-
-
-def evaluate(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / "evaluate_sae.py"), "--seq_len=32", "--held_out=0", *flags],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +29,11 @@ def saved(folder: Path, world: list[str], *, d_in: int = 32, hook: str = "blocks
 
 
 def test_a_perfect_sae_leaves_the_model_as_good_as_it_was(world, tmp_path):
-    run = tmp_path / "run"
-    result = evaluate(saved(tmp_path / "sae", world), world[1], "--n_tokens=900", f"--run={run}")
+    folder = tmp_path / "run"
+    flags = ["--seq_len=32", "--held_out=0", "--n_tokens=900", f"--run={folder}"]
+    result = run("evaluate_sae", saved(tmp_path / "sae", world), world[1], *flags)
     assert result.returncode == 0, result.stderr[-3000:]
-    card = json.loads((run / "scorecard.json").read_text())
+    card = json.loads((folder / "scorecard.json").read_text())
     losses = card["loss"]
     assert losses["spliced"] == pytest.approx(losses["clean"], rel=1e-6) and losses["zero"] != losses["clean"]
     # The random model's losses are 1e-3 apart, and float32 gives them to 1e-6.
@@ -60,8 +46,8 @@ def test_a_perfect_sae_leaves_the_model_as_good_as_it_was(world, tmp_path):
     # A latent that reads one dimension has embeddings in one direction.
     assert first["mean_distance"] == pytest.approx(0, abs=1e-6) and first["units"] == 64
     assert 0.1 < card["levels"][0]["neurons"]["mean_distance"] < 1.2 and card["levels"][0]["neurons"]["units"] == 48
-    assert (run / "scorecard.png").read_bytes().startswith(b"\x89PNG")
-    assert (run / "scorecard.md").read_text().strip() in result.stdout
+    assert (folder / "scorecard.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "scorecard.md").read_text().strip() in result.stdout
 
 
 REFUSED = {
@@ -84,6 +70,4 @@ def test_what_makes_no_sense_is_refused(world, tmp_path):
 
 
 def test_without_an_sae_it_says_so_in_one_line():
-    result = evaluate()
-    assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("error: --sae is needed") and "Traceback" not in result.stderr
+    assert refusal(run_process("evaluate_sae")).startswith("--sae is needed")

@@ -1,17 +1,13 @@
-"""The script that kills runs: what it calls different, and two kills in earnest."""
+"""The script that kills runs: what it calls different, and a kill in earnest."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import refusal, run, run_process
 from tiny_run import tiny_run
 
 from atlas.differences import differences
-
-ROOT = Path(__file__).parents[2]
 
 
 def fake_run(folder: Path) -> Path:
@@ -69,41 +65,34 @@ def test_nothing_at_all(two, tmp_path):
     assert len(differences(two[0], tmp_path / "absent")) == 4
 
 
-def kill(*arguments: str, cwd: Path, path: str = str(ROOT)) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / "kill_and_resume.py"), *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
-    )
-
-
 @pytest.mark.slow
-def test_two_kills_end_with_the_same_atlas(tmp_path: Path):
-    done = kill("--kills=2", "--seed=1", "--run=out", "--", *tiny_run(tmp_path), cwd=tmp_path)
+def test_killed_and_resumed_it_ends_with_the_same_atlas(tmp_path: Path):
+    done = run("kill_and_resume", "--kills=1", "--seed=1", "--run=out", "--", *tiny_run(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     result = json.loads((tmp_path / "out" / "kill_and_resume.json").read_text())
-    assert len(result["kills"]) == 2 and result["uninterrupted_seconds"] > 1
+    assert len(result["kills"]) == 1 and result["uninterrupted_seconds"] > 1
     for found in result["kills"]:
         assert found["differences"] == [] and 0 < found["second"] <= result["uninterrupted_seconds"]
         assert f"{found['second']:.2f} s | {' '.join(found['done']) or 'nothing done yet'} | identical" in done.stdout
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["kill_and_resume.json"], "the runs are removed"
-    assert "2 kills: 0 atlases differ" in done.stdout
+    assert "1 kills: 0 atlases differ" in done.stdout
 
 
-@pytest.mark.slow
-def test_an_atlas_that_differs_is_said_and_kept(tmp_path: Path):
-    """Every process that ends by itself leaves its number in the atlas."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import atexit, os, sys\nfrom pathlib import Path\n"
-        "def leave():\n"
-        "    run = [flag[6:] for flag in sys.argv if flag.startswith('--run=')]\n"
-        "    if sys.argv[0].endswith('build_atlas.py'): Path(run[0], 'atlas', 'pid').write_text(str(os.getpid()))\n"
-        "atexit.register(leave)\n"
+def test_an_atlas_that_differs_is_said_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In place of `build_atlas.py`, a script that leaves its process's number in the atlas."""
+    script = tmp_path / "build.py"
+    script.write_text(
+        "import json, os, sys, time\nfrom pathlib import Path\n"
+        "run = Path(sys.argv[-1].removeprefix('--run='))\n"
+        "if not (run / 'atlas').exists(): (run / 'atlas').mkdir(parents=True); time.sleep(0.5)\n"
+        "(run / 'atlas' / 'pid').write_text(str(os.getpid()))\n"
+        "(run / 'manifest.json').write_text(json.dumps({'stages': {}}))\n"
     )
-    flags = tiny_run(tmp_path)
-    done = kill("--kills=1", "--run=out", "--", *flags, cwd=tmp_path, path=f"{tmp_path}:{ROOT}")
+    with_name = Path.with_name
+    monkeypatch.setattr(
+        Path, "with_name", lambda self, name: script if name == "build_atlas.py" else with_name(self, name)
+    )
+    done = run("kill_and_resume", "--kills=1", "--run=out", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr[-2000:]
     assert "1 kills: 1 atlases differ" in done.stdout and "atlas/pid:" in done.stdout
     kept = {file.name for file in (tmp_path / "out").iterdir()}
@@ -114,14 +103,8 @@ def test_an_atlas_that_differs_is_said_and_kept(tmp_path: Path):
 
 @pytest.mark.slow
 def test_what_is_refused(tmp_path: Path):
-    for arguments, said in [
-        (["--", "--run=elsewhere"], "--run after --"),
-        (["--kills=0"], "kills"),
-        (
-            ["--run=out", "--", "--model=nonexistent/folder/of/mine"],
-            "build_atlas.py fails by itself, with exit status 2",
-        ),
-    ]:
-        done = kill(*arguments, cwd=tmp_path)
-        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr[-2000:]
-        assert said in done.stderr.splitlines()[-1]
+    assert "--run after --" in refusal(run("kill_and_resume", "--", "--run=elsewhere", cwd=tmp_path))
+    assert "kills" in refusal(run("kill_and_resume", "--kills=0", cwd=tmp_path))
+    absent = ["--run=out", "--", "--model=nonexistent/folder/of/mine"]
+    said = refusal(run_process("kill_and_resume", *absent, cwd=tmp_path))
+    assert "build_atlas.py fails by itself, with exit status 2" in said

@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from idx_files import write_idx_folder
+from scripts import refusals, run, run_process
 from tqdm import tqdm
 
 from mnist.images import load_images
@@ -26,19 +25,14 @@ from nejax.errors import UserError
 from nejax.models.sae.evaluation import evaluate_sae
 from nejax.neuron.embeddings import embedding_distances
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "mnist_sae.py"
 SMALL = ["--seeds=2", "--mlp_steps=150", "--d_hidden=16", "--d_sae=24", "--steps=120", "--batch_size=128", "--k=4"]
 ROWS = ["standard", "standard, with the neuron-embedding loss", "top-k, with the neuron-embedding loss"]
-
-
-def experiment(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("digits")
-    result = experiment(*SMALL, "--tradeoff=0,2", "--embedding_weight=0.5", "--run=out", cwd=folder)
+    result = run("mnist_sae", *SMALL, "--tradeoff=0,2", "--embedding_weight=0.5", "--run=out", cwd=folder)
     assert result.returncode == 0, result.stderr[-3000:]
     return folder, result
 
@@ -78,11 +72,11 @@ def test_the_whole_experiment(done):
 def test_the_same_command_again_shows_what_is_there(done):
     folder, first = done
     before = (folder / "out" / "results.json").stat().st_mtime_ns
-    again = experiment(*SMALL, "--tradeoff=0,2", "--embedding_weight=0.5", "--run=out", cwd=folder)
+    again = run_process("mnist_sae", *SMALL, "--tradeoff=0,2", "--embedding_weight=0.5", "--run=out", cwd=folder)
     assert again.returncode == 0 and "It was there" in again.stdout and "SAEs" not in again.stderr
     assert again.stdout.splitlines()[:5] == first.stdout.splitlines()[1:6]
     assert (folder / "out" / "results.json").stat().st_mtime_ns == before
-    other = experiment(*SMALL, "--tradeoff=0,2", "--embedding_weight=0.25", "--run=out", cwd=folder)
+    other = run("mnist_sae", *SMALL, "--tradeoff=0,2", "--embedding_weight=0.25", "--run=out", cwd=folder)
     assert other.returncode == 2 and "embedding_weight" in other.stderr and "0.25" in other.stderr
 
 
@@ -101,24 +95,9 @@ REFUSED = [
 
 @pytest.mark.slow
 def test_what_is_refused(tmp_path: Path):
-    """In one process that starts the script again and again, since it takes seconds to import."""
-    code = (
-        "import json, sys\nfrom absl import flags\nimport mnist_sae\nfrom nejax.scripts import run_script\n"
-        "for arguments in json.loads(sys.argv[1]):\n"
-        "    flags.FLAGS.unparse_flags()\n"
-        "    sys.argv = ['mnist_sae', *arguments]\n"
-        "    try:\n        run_script(mnist_sae.main)\n"
-        "    except SystemExit as end:\n        print(end.code, file=sys.stderr)\n"
-    )
-    cases = json.dumps([[*arguments, f"--run=out{i}"] for i, (arguments, _) in enumerate(REFUSED)])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1]), str(SCRIPT.parent)])}
-    result = subprocess.run(
-        [sys.executable, "-c", code, cases], capture_output=True, text=True, cwd=tmp_path, env=environment
-    )
-    lines = result.stderr.splitlines()
-    assert lines[1::2] == ["2"] * len(REFUSED), result.stderr[-2000:]
-    for (_, message), line in zip(REFUSED, lines[::2], strict=True):
-        assert line.startswith("error: ") and message in line
+    said = refusals("mnist_sae", [[*arguments, f"--run=out{i}"] for i, (arguments, _) in enumerate(REFUSED)], tmp_path)
+    for (_, message), line in zip(REFUSED, said, strict=True):
+        assert message in line
     assert not list(tmp_path.glob("out*/results.json"))
 
 

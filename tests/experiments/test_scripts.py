@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from refusals import refusals
+from scripts import refusals
 
 from nejax.errors import UserError
 from nejax.models.choices import Architecture

@@ -1,40 +1,25 @@
-"""The training script in real processes: it trains, resumes exactly, and leaves what transformers loads."""
+"""The training script: it trains, resumes exactly after a kill in earnest, and leaves what transformers loads."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from refusals import refusals
+from scripts import refusal, refusals, run, start
 
 from nejax.models.loading import load_model
 
-ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
 
 SMALL = ["--n_layers=1", "--d_model=16", "--n_heads=2", "--vocab_size=300", "--seq_len=16", "--batch_size=4"]
 STEPS = ["--steps=400", "--warmup=5", "--learning_rate=0.02", "--evaluate_every=50", "--checkpoint_every=20"]
 
 
-def command(corpus: Path, *flags: str) -> list[str]:
-    script = ROOT / "experiments" / "train_lm.py"
-    return [sys.executable, str(script), f"--corpus={corpus}", *SMALL, *STEPS, "--held_out=0.25", *flags]
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-
-
-def train(corpus: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(corpus, *flags), env=environment(), capture_output=True, text=True, timeout=300, check=False
-    )
+def flags_of(corpus: Path, *flags: str) -> list[str]:
+    return [f"--corpus={corpus}", *SMALL, *STEPS, "--held_out=0.25", *flags]
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +34,11 @@ def corpus(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(corpus: Path, tmp_path_factory) -> Path:
-    run = tmp_path_factory.mktemp("trained") / "run"
-    result = train(corpus, f"--run={run}")
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    result = run("train_lm", *flags_of(corpus, f"--run={folder}"))
     assert result.returncode == 0, result.stderr[-3000:]
     assert "held-out bits per byte" in result.stdout
-    return run
+    return folder
 
 
 def test_it_learns_and_reports(trained: Path):
@@ -68,22 +53,20 @@ def test_it_learns_and_reports(trained: Path):
 
 
 def test_killed_and_resumed_it_ends_with_the_very_same_weights(trained: Path, corpus: Path, tmp_path: Path):
-    run = tmp_path / "run"
-    process = subprocess.Popen(
-        command(corpus, f"--run={run}"), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 200
-    while not list(run.glob("checkpoints/[0-9]*0")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert process.poll() is None, "it ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (run / "result.json").exists()
-    result = train(corpus, f"--run={run}")
+    folder = tmp_path / "run"
+    flags = flags_of(corpus, f"--run={folder}")
+    with start("train_lm", *flags) as process:
+        deadline = time.monotonic() + 200
+        while not list(folder.glob("checkpoints/[0-9]*0")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert process.poll() is None, "it ended before it could be killed"
+        process.send_signal(signal.SIGKILL)
+    assert not (folder / "result.json").exists()
+    result = run("train_lm", *flags)
     assert result.returncode == 0, result.stderr[-3000:]
     name = "model/model.safetensors"
-    assert (run / name).read_bytes() == (trained / name).read_bytes()
-    assert (run / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
+    assert (folder / name).read_bytes() == (trained / name).read_bytes()
+    assert (folder / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
 
 
 def test_transformers_loads_the_result(trained: Path):
@@ -99,9 +82,8 @@ def test_transformers_loads_the_result(trained: Path):
 
 
 def test_other_settings_in_the_same_run_are_refused(trained: Path, corpus: Path):
-    result = train(corpus, f"--run={trained}", "--steps=500")
-    assert result.returncode == 2
-    assert "steps is 400 there and 500 now" in result.stderr.splitlines()[-1]
+    result = run("train_lm", *flags_of(corpus, f"--run={trained}", "--steps=500"))
+    assert "steps is 400 there and 500 now" in refusal(result)
 
 
 def test_flags_that_make_no_sense(tmp_path: Path):

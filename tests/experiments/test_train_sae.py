@@ -1,37 +1,26 @@
-"""The script that trains SAEs in real processes: it learns, resumes exactly, refuses, and leaves what loads."""
+"""The script that trains SAEs: it learns, resumes exactly, refuses, and leaves what loads."""
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
-from refusals import refusals
+from scripts import Killed, refusal, refusals, run, run_process
 from tiny_run import tiny_run
 
 from nejax.models.sae.files import load_sae
 from nejax.models.sae.hook_points import Site
 
-ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
 
 SMALL = ["--seq_len=32", "--d_sae=96", "--k=4", "--batch_size=64", "--buffer=600", "--silent_after=2000", "--warmup=5"]
 STEPS = ["--steps=300", "--checkpoint_every=20", "--neuron_embedding=0.1", "--layer=1", "--held_out=0"]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-
-
-def command(world: list[str], *flags: str) -> list[str]:
-    return [sys.executable, str(ROOT / "experiments" / "train_sae.py"), *world, *SMALL, *STEPS, *flags]
 
 
 def train(world: list[str], *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(world, *flags), env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
-    )
+    return run("train_sae", *world, *SMALL, *STEPS, *flags)
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +31,11 @@ def world(tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(world, tmp_path_factory) -> Path:
-    run = tmp_path_factory.mktemp("trained") / "run"
-    result = train(world, f"--run={run}")
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    result = train(world, f"--run={folder}")
     assert result.returncode == 0, result.stderr[-3000:]
     assert "of the variance explained" in result.stdout
-    return run
+    return folder
 
 
 def test_it_learns_and_reports(trained: Path):
@@ -67,22 +56,24 @@ def test_the_saved_sae_says_what_it_reads(trained: Path, world):
     assert f"--model={loaded.model_name}" == world[0] and loaded.context_size == 32
 
 
-def test_killed_and_resumed_it_ends_with_the_very_same_weights(trained: Path, world, tmp_path: Path):
-    run = tmp_path / "run"
-    process = subprocess.Popen(
-        command(world, f"--run={run}"), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 200
-    while not list(run.glob("checkpoints/[0-9]*0")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert process.poll() is None, "it ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (run / "result.json").exists()
-    result = train(world, f"--run={run}")
+def test_ended_and_resumed_it_ends_with_the_very_same_weights(trained: Path, world, tmp_path: Path, monkeypatch):
+    """After the third checkpoint; `test_train_lm.py` has a kill in earnest."""
+    folder = tmp_path / "run"
+    save = ocp.CheckpointManager.save
+
+    def save_and_end(self: ocp.CheckpointManager, step: int, **options) -> None:
+        save(self, step, **options)
+        if step == 60:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(ocp.CheckpointManager, "save", save_and_end)
+        train(world, f"--run={folder}")
+    assert list(folder.glob("checkpoints/60")) and not (folder / "result.json").exists()
+    result = train(world, f"--run={folder}")
     assert result.returncode == 0, result.stderr[-3000:]
     for name in ("sae/sae_weights.safetensors", "metrics.jsonl"):
-        assert (run / name).read_bytes() == (trained / name).read_bytes(), name
+        assert (folder / name).read_bytes() == (trained / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("architecture", ["jumprelu", "gated"])
@@ -111,12 +102,12 @@ REFUSED = {
 
 def test_what_makes_no_sense_is_refused(trained: Path, world, tmp_path: Path):
     runs = [f"--run={trained if 'there and' in words else tmp_path / 'run'}" for words in REFUSED]
-    given = [command(world, run, *flags)[2:] for run, flags in zip(runs, REFUSED.values(), strict=True)]
+    given = [[*world, *SMALL, *STEPS, run, *flags] for run, flags in zip(runs, REFUSED.values(), strict=True)]
     for words, said in zip(REFUSED, refusals("train_sae", given), strict=True):
         assert said and words in said
 
 
 def test_a_refusal_is_one_line_without_a_traceback(world, tmp_path: Path):
-    result = train(world, f"--run={tmp_path / 'run'}", "--architecture=nonsense")
-    assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in result.stderr
+    assert "nonsense" in refusal(
+        run_process("train_sae", *world, f"--run={tmp_path / 'run'}", "--architecture=nonsense")
+    )

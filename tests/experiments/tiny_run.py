@@ -11,6 +11,7 @@ from nejax.models.formats.weights import save_weights
 
 def tiny_run(folder: Path) -> list[str]:
     """Put both into a folder; the flags of build_atlas.py for a run of seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
     texts = [
         f"Chapter {i}. The heron of city {i} wrote {i * 37} letters, and river {i * i} answered." for i in range(60)
     ]
