@@ -93,6 +93,7 @@ def test_it_builds_an_atlas_and_says_what_it_found(finished):
 def test_a_second_time_it_reuses_everything_and_says_so(finished, model: Path, corpus: Path):
     cwd, _ = finished
     files = [path for path in (cwd / "run").rglob("*") if path.is_file() and path.name != "summary.txt"]
+    files = [path for path in files if path.parent.name != "sources"]  # a file as new as its note is noted anew
     before = {path: path.stat().st_mtime_ns for path in files}
     result = build(f"--model={model}", f"--corpus={corpus}", "--run=run", *SMALL, cwd=cwd)
     assert result.returncode == 0
