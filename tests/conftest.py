@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).parent
+OF_WHOLE_RUNS = {"atlas", "experiments"}
+"""Folders of tests in which no kernel, no tolerance and no speed is tested."""
+
 # More than half of a small run is compilation: programs are kept from one run of the tests to the next, on one machine.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nejax-tests" / platform.node()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # but see `optimized`
 # Processes that a test starts import this nejax.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS.parent), os.environ.get("PYTHONPATH")]))
 
 import jax
 from jaxtyping import install_import_hook
@@ -23,16 +26,15 @@ from jaxtyping import install_import_hook
 install_import_hook("nejax", "beartype.beartype")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def optimized(request: pytest.FixtureRequest):
-    """Compile as users do where a module is marked so: kernels, tolerances and speed are tested there."""
-    if not request.node.get_closest_marker("optimized"):
-        yield
-        return
-    jax.clear_caches()  # what is there was compiled for other tests
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Compile quickly where a test is of whole runs, here and in processes that it starts; else as users do."""
+    quickly = item.path.relative_to(TESTS).parts[0] in OF_WHOLE_RUNS and not item.get_closest_marker("optimized")
+    if quickly != jax.config.read("jax_disable_most_optimizations"):
+        jax.config.update("jax_disable_most_optimizations", quickly)
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly))
+        if not quickly:
+            jax.clear_caches()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
