@@ -78,18 +78,19 @@ def principal_coordinates(
     rounding = _ROUNDING * jnp.finfo(distances.dtype).eps
     distances = jnp.where(finite & (distances > rounding), distances, 0)
 
-    n = jnp.maximum(jnp.sum(mask), 1).astype(distances.dtype)
-    to_mean = jnp.sum(distances, axis=1) / n
+    n = jnp.maximum(jnp.sum(mask), 1)
+    to_mean = jnp.sum(distances, axis=1) / n.astype(distances.dtype)
     variance = jnp.sum(to_mean)  # the trace
-    products = to_mean[:, None] + to_mean[None, :] - distances - variance / n
+    products = to_mean[:, None] + to_mean[None, :] - distances - variance / n.astype(distances.dtype)
     products = jnp.where(mask[:, None] & mask[None, :], products, 0)
 
     first, on_first = _largest_eigenpair(products)
     second, on_second = _largest_eigenpair(products - first * (on_first[:, None] * on_first[None, :]))
     values, vectors = jnp.stack([first, second]), jnp.stack([_signed(on_first), _signed(on_second)], axis=1)
-    valid = finite & jnp.all(values >= -rounding * n)
-    values = jnp.where(values > rounding * n, values, 0)
-    share = jnp.where(variance > rounding * n, jnp.minimum(jnp.sum(values) / variance, 1), jnp.nan)
+    zero = rounding * n.astype(distances.dtype)
+    valid = finite & jnp.all(values >= -zero)
+    values = jnp.where(values > zero, values, 0)
+    share = jnp.where(variance > zero, jnp.minimum(jnp.sum(values) / variance, 1), jnp.nan)
     coordinates = jnp.where(valid & mask[:, None], jnp.sqrt(values)[None, :] * vectors, jnp.nan)
     return PrincipalCoordinates(coordinates, jnp.where(valid, share, jnp.nan))
 
