@@ -16,6 +16,7 @@ from nejax.neuron.array_function import array_function
 from nejax.neuron.clustering.kmeans import kmeans
 from nejax.neuron.clustering.pairs import masked_distances
 from nejax.neuron.defaults import MAX_CLUSTERS, N_NEIGHBORS, N_RESTARTS
+from nejax.neuron.embeddings import unit_rows
 
 _LARGEST_EXPONENT = 14.0
 """An edge weighs at least 1e-6: a far example keeps a direction that float32 eigenvectors still show."""
@@ -138,8 +139,7 @@ def _spectral(
     k = jnp.where(finite, jnp.minimum(k, n_rows), 0)
     chosen = jnp.arange(eigenvectors.shape[1], dtype=k.dtype) < k
     rows = jnp.where(mask[:, None] & chosen[None, :], eigenvectors, 0)
-    rows = rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), jnp.finfo(rows.dtype).tiny)
-    found = kmeans(rows, k, key=key, mask=mask, max_clusters=max_clusters, n_restarts=n_restarts)
+    found = kmeans(unit_rows(rows), k, key=key, mask=mask, max_clusters=max_clusters, n_restarts=n_restarts)
     return Spectral(found.labels, k, jnp.where(finite, eigenvalues, jnp.nan), found.converged)
 
 
