@@ -86,14 +86,13 @@ def compositions(case: Case, arrays: Arrays) -> Iterator[tuple[str, Callable[[],
     layer = of_layer(case)
     wanted = expected(case, arrays, all_)
 
-    yield "jit of vmap", lambda: same(jax.jit(layer)(*args), wanted)
+    yield "jit of vmap, arguments donated", lambda: donated(layer, args, wanted)
     yield "closed-over constants", lambda: closed_over(case, args, wanted)
     if case.of_layer:
         yield "vmap", lambda: same(jax.vmap(case.call)(*(a[None] for a in args)), add_axis(wanted))
     else:
         yield "jit", lambda: same(jax.jit(case.call)(*neuron(args, 1)), neuron(wanted, 1))
         yield "vmap of vmap", lambda: same(jax.jit(jax.vmap(layer))(*add_axis(args)), add_axis(wanted))
-        yield "map", lambda: same(jax.jit(lambda *a: lax.map(lambda each: case.call(*each), a))(*args), wanted)
         yield (
             "map in batches",
             lambda: same(jax.jit(lambda *a: lax.map(lambda each: case.call(*each), a, batch_size=5))(*args), wanted),
@@ -106,7 +105,6 @@ def compositions(case: Case, arrays: Arrays) -> Iterator[tuple[str, Callable[[],
         )
     yield "checkpoint", lambda: same(jax.jit(jax.checkpoint(layer))(*args), wanted)
     yield "export", lambda: exported(layer, args, wanted)
-    yield "donated", lambda: donated(layer, args, wanted)
     if case.gradient:
         yield "grad", lambda: gradients(case, args)
 

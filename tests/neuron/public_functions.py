@@ -44,6 +44,7 @@ class Arrays(NamedTuple):
     others: Any
     linkage: Any
     height: Any
+    minimum: Any
     key: Any
     batch: Any
     w_in: Any
@@ -62,7 +63,7 @@ LAYOUT = {"w_in": (None, "n"), "fires": (None, "n"), "sums": (None, "n"), "count
 K_MEANS = {"n_restarts": 2, "max_steps": 20}
 CASES = {
     "adjusted_rand_index": Case(nejax.adjusted_rand_index, ("labels", "others")),
-    "assign": Case(nejax.assign, ("x", "w", "directions", "height")),
+    "assign": Case(nejax.assign, ("x", "w", "directions", "minimum")),
     "average_linkage": Case(nejax.average_linkage, ("distances", "mask")),
     "calibrated_height": Case(nejax.calibrated_height, ("x", "w")),
     "central_examples": Case(nejax.central_examples, ("distances", "labels")),
@@ -73,7 +74,10 @@ CASES = {
     "embedding_distances": Case(nejax.embedding_distances, ("x", "w"), gradient=True),
     "feature_directions": Case(nejax.feature_directions, ("x", "w", "labels"), gradient=True),
     "feature_similarity": Case(nejax.feature_similarity, ("x", "w", "directions"), gradient=True),
-    "kmeans": Case(lambda x, key, mask: nejax.kmeans(x, 4, key=key, mask=mask, **K_MEANS), ("x", "key", "mask")),
+    "kmeans": Case(
+        lambda x, key, mask: nejax.kmeans(x, None, key=key, mask=mask, max_clusters=5, spherical=True, **K_MEANS),
+        ("x", "key", "mask"),
+    ),
     "kmeans_from_distances": Case(
         lambda distances, key, mask: nejax.kmeans_from_distances(distances, 3, key=key, mask=mask, **K_MEANS),
         ("distances", "key", "mask"),
@@ -98,7 +102,10 @@ CASES = {
 
 
 def a_layer(n_neurons: int, n: int, d: int, dtype: Any = np.float32) -> Arrays:
-    """Neurons whose examples are in four groups; two examples of every third neuron are masked."""
+    """Neurons whose examples are in four groups; two examples of every third neuron are masked.
+
+    Of ten or more, one has no example, and one a single one.
+    """
     rng = np.random.default_rng(0)
     group = np.arange(n) % 4
     own = rng.normal(size=(n_neurons, 4, d)).astype(np.float32)
@@ -106,6 +113,7 @@ def a_layer(n_neurons: int, n: int, d: int, dtype: Any = np.float32) -> Arrays:
     w = rng.normal(size=(n_neurons, d)).astype(dtype)
     mask = np.ones((n_neurons, n), bool)
     mask[::3, 1:3] = False
+    mask[4:5], mask[5:6, 1:] = False, False
     labels = np.where(mask, group, -1).astype(np.int32)
     others = np.where(rng.uniform(size=labels.shape) < 0.2, 0, labels).astype(np.int32)
     x, w, mask, labels = (jnp.asarray(values) for values in (x, w, mask, labels))
@@ -126,6 +134,7 @@ def a_layer(n_neurons: int, n: int, d: int, dtype: Any = np.float32) -> Arrays:
         others=jnp.asarray(others),
         linkage=linkage,
         height=jnp.full(n_neurons, 0.6, jnp.float32),
+        minimum=jnp.asarray(rng.uniform(0.3, 0.9, (n_neurons, 8)).astype(np.float32)),
         key=jax.random.split(jax.random.key(0), n_neurons),
         batch=x[0],
         w_in=w.T,

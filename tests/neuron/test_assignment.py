@@ -1,6 +1,5 @@
 """Which feature an input excites: against loops in float64, and the minimum against mean distances themselves."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 
 import nejax
 from nejax.errors import UserError
-from nejax.neuron.assignment import assign, min_similarity_of_features
+from nejax.neuron.assignment import assign, min_similarity, min_similarity_of_features
 from nejax.neuron.clustering.average_linkage import average_linkage, cut
 from nejax.neuron.clusters import cohesion, feature_directions
 from nejax.neuron.embeddings import embedding_distances
@@ -104,20 +103,9 @@ def test_inputs_that_are_not_finite_excite_nothing():
     assert (np.delete(found.feature, 2) >= 0).all()
 
 
-def test_vmap_over_neurons_is_a_loop_and_jit_changes_nothing():
-    cases = [case(seed) for seed in range(4)]
-    together = jax.vmap(assign)(*map(np.stack, zip(*cases, strict=True)))
-    for i, one in enumerate(cases):
-        for found in (assign(*one), jax.jit(lambda *arguments: assign(*arguments))(*one)):
-            np.testing.assert_array_equal(together.feature[i], found.feature)
-            np.testing.assert_allclose(together.similarity[i], found.similarity, rtol=1e-6, atol=1e-7)
-
-
 @pytest.mark.parametrize(
     ("x", "w", "directions", "minimum", "said"),
     [
-        ((D,), (D,), (5, D), (), r"x has shape \(12,\); expected \[m, d\]: pass one neuron, or use jax.vmap"),
-        ((3, D), (D, 1), (5, D), (), r"w has shape \(12, 1\); expected \[d\]: pass one neuron, or use jax.vmap"),
         ((3, D), (D,), (5, D + 1), (), r"directions have shape \(5, 13\); expected \[k, d\] with d = 12, as in x"),
         ((3, D), (D,), (5, D), (4,), r"min_similarity has shape \(4,\); expected one number, or one for each of 5"),
         ((3, D), (D,), (5, D), (1, 5), r"min_similarity has shape \(1, 5\)"),
@@ -156,6 +144,11 @@ def test_an_example_alone_asks_for_the_height_itself():
     )
 
 
+def test_clusters_alone_missing_or_masked():
+    found = min_similarity([0.5, np.nan, 0.5, np.nan], [1, 0, 1, -1], 0.3)
+    np.testing.assert_allclose(found, [0.7, 0.7 / np.sqrt(0.75), np.inf, np.inf], rtol=1e-6)
+
+
 def test_examples_that_cancel_out_are_never_reached():
     assert min_similarity_of_features(0.3, -1.0, 2) == np.inf
     assert min_similarity_of_features(0.3, -0.5, 3) == np.inf
@@ -172,8 +165,9 @@ def test_the_examples_of_a_clustering_are_assigned_to_their_own_features():
     directions, similar = feature_directions(x, w, label), np.asarray(cohesion(distances, label))
     n = np.bincount(label)
     assert n.min() > 10 and len(n) == 3
+    minimum = min_similarity(similar, label, height)[:3]
     mean = np.array([similar[np.asarray(label) == f].mean() for f in range(3)])
-    minimum = min_similarity_of_features(np.full(3, height, "f4"), mean, n)
+    np.testing.assert_allclose(minimum, min_similarity_of_features(np.full(3, height, "f4"), mean, n), rtol=1e-6)
     np.testing.assert_array_equal(assign(x, w, directions[:3], minimum).feature, label)
     # Other embeddings are as near to each bundle as chance has it: hardly ever near enough.
     assert (assign(rng.normal(size=(500, D)).astype("f4"), w, directions[:3], minimum).feature == -1).mean() > 0.8

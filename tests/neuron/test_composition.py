@@ -102,44 +102,6 @@ def a_layer(n_neurons=6, n=11):
     return x, w, mask
 
 
-@pytest.mark.parametrize("layer", [jax.vmap(analyse), lambda *args: jax.lax.map(lambda each: analyse(*each), args)])
-def test_a_layer_is_a_loop_over_its_neurons(layer):
-    x, w, mask = a_layer()
-    got = jax.jit(layer)(x, w, mask)
-    for i in range(len(x)):
-        assert_same(jax.tree.map(lambda value, i=i: value[i], got), run(x[i], w[i], mask[i]))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("layer", [jax.vmap, lambda f: lambda *args: jax.lax.map(lambda each: f(*each), args)])
-def test_clusterings_under_a_shard_map_that_checks_what_varies(layer):
-    """One device is enough for the check."""
-
-    def clusterings(distances, mask):
-        return cut(average_linkage(distances, mask), HEIGHT), connected_components(distances, HEIGHT, mask)
-
-    x, w, mask = a_layer()
-    distances = jax.vmap(embedding_distances)(x, w)
-    mesh = jax.make_mesh((1,), ("neurons",), axis_types=(jax.sharding.AxisType.Auto,))
-    over = jax.sharding.PartitionSpec("neurons")
-    spread = jax.jit(jax.shard_map(layer(clusterings), mesh=mesh, in_specs=over, out_specs=over))
-    for got, expected in zip(spread(distances, mask), jax.vmap(clusterings)(distances, mask), strict=True):
-        np.testing.assert_array_equal(got, expected)
-
-
-@pytest.mark.slow
-def test_layers_within_layers():
-    """`vmap` of `vmap`, where every neuron's loops have a length of their own."""
-    x, w, mask = a_layer()
-    distances = jax.vmap(embedding_distances)(x, w)
-    layers = [np.stack([value, value[::-1]]) for value in (distances, mask)]
-    got = jax.jit(jax.vmap(jax.vmap(average_linkage)))(*layers)
-    expected = jax.vmap(average_linkage)(distances, mask)
-    for together, alone in zip(got, expected, strict=True):
-        np.testing.assert_array_equal(together[0], alone)
-        np.testing.assert_array_equal(together[1, ::-1], alone)
-
-
 @pytest.mark.slow
 def test_jit_is_python():
     x, w = neuron(0, n=4)
@@ -147,13 +109,6 @@ def test_jit_is_python():
     with jax.disable_jit():
         expected = analyse(jnp.asarray(x), jnp.asarray(w), jnp.asarray(mask))
     assert_same(run(x, w, mask), expected)
-
-
-@pytest.mark.slow
-def test_no_hidden_broadcasting_and_no_leak():
-    x, w = neuron(0, n=5)
-    with jax.numpy_rank_promotion("raise"), jax.checking_leaks():
-        jax.eval_shape(jax.vmap(analyse), *(jnp.asarray(value)[None] for value in (x, w, np.ones(5, bool))))
 
 
 def test_a_loss_through_clusters_has_a_gradient():

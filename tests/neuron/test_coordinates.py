@@ -1,13 +1,11 @@
 """Principal coordinates against a singular value decomposition of the unit embeddings, in float64."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from distance_cases import cosine_distances, padded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax import lax
 
 from nejax.neuron.coordinates import principal_coordinates
 from nejax.neuron.embeddings import embedding_distances
@@ -74,20 +72,6 @@ def test_the_order_of_examples_does_not_matter(order):
     found, plain = principal_coordinates(distances[np.ix_(order, order)]), principal_coordinates(distances)
     np.testing.assert_allclose(found.coordinates, plain.coordinates[np.array(order)], atol=5e-6)
     np.testing.assert_allclose(found.share, plain.share, rtol=1e-6)
-
-
-@pytest.mark.slow
-def test_a_layer_is_its_neurons():
-    stacked = jnp.stack([embedding_distances(*examples(seed)) for seed in range(5)])
-    mask = jnp.arange(N) < jnp.array([N, 30, 7, 1, 0])[:, None]
-    expected = [principal_coordinates(distances, its_mask) for distances, its_mask in zip(stacked, mask, strict=True)]
-    for found in (
-        jax.vmap(principal_coordinates)(stacked, mask),
-        jax.jit(lambda *args: lax.map(lambda arg: principal_coordinates(*arg), args))(stacked, mask),
-    ):
-        for i, one in enumerate(expected):
-            np.testing.assert_allclose(found.coordinates[i], one.coordinates, atol=2e-6)
-            np.testing.assert_allclose(found.share[i], one.share, rtol=1e-6)
 
 
 def test_a_plane_keeps_all_distances():

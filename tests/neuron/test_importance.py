@@ -1,6 +1,5 @@
 """Token importance against its formula in float64, and where there is nothing to say."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -77,13 +76,6 @@ def test_a_peak_that_is_silent_without_effect():
     """An activation of exactly 0 that stays 0: no division by zero, and one that falls counts."""
     assert np.isnan(token_importance(jnp.float32(0), jnp.zeros(3, jnp.float32))).all()
     np.testing.assert_array_equal(token_importance(jnp.float32(0), jnp.array([-1, -0.5, 1], jnp.float32)), [1, 0.5, 0])
-
-
-def test_vmap_and_jit_are_the_batch():
-    activation, without = map(jnp.asarray, some_peaks((20,), 5))
-    whole = token_importance(activation, without)
-    np.testing.assert_array_equal(jax.vmap(token_importance)(activation, without), whole)
-    np.testing.assert_array_equal(jax.jit(token_importance)(activation, without), whole)
 
 
 def test_no_peaks():

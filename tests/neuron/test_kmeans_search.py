@@ -6,7 +6,6 @@ import jaxtyping
 import numpy as np
 import pytest
 from distance_cases import same_partition
-from jax.sharding import AxisType, PartitionSpec
 from kmeans_cases import (
     KEY,
     MAX_CLUSTERS,
@@ -288,27 +287,6 @@ def test_jit_is_python(face, n_clusters):
     np.testing.assert_array_equal(got.labels, expected.labels)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-@FACES
-def test_no_hidden_broadcasting_and_no_leak(face):
-    with jax.numpy_rank_promotion("raise"), jax.checking_leaks():
-        for n_clusters, spherical in ((3, False), (None, True)):
-            one = lambda data, key: face.function(data, n_clusters, key=key, spherical=spherical)  # noqa: B023, E731
-            jax.eval_shape(jax.vmap(one), jnp.ones((2, 6, 6)), keys_of(2))
-
-
-@pytest.mark.slow
-@FACES
-@COUNTS
-def test_shards_of_a_layer(face, n_clusters):
-    """A loop must start from values that differ between devices if its results do, or `shard_map` refuses it."""
-    mesh = jax.make_mesh((1,), ("neurons",), axis_types=(AxisType.Auto,))
-    layer = jax.vmap(lambda data, key: face.function(data, n_clusters, key=key))
-    spec = PartitionSpec("neurons")
-    sharded = jax.jit(jax.shard_map(layer, mesh=mesh, in_specs=spec, out_specs=spec))
-    data = np.array([face.data(x) for x in several(4)])
-    np.testing.assert_array_equal(sharded(data, keys_of(4)).labels, layer(data, keys_of(4)).labels)
 
 
 @FACES

@@ -131,18 +131,14 @@ def test_adjusted_rand_index_leaves_out_rows_masked_in_either():
     assert np.isnan(adjusted_rand_index(a, one))
 
 
-def test_one_compilation_and_a_layer_is_a_loop():
+def test_one_compilation_for_all_labelings():
     rng = np.random.default_rng(0)
-    distances = np.stack([clustered(rng, N) for _ in range(3)])
-    labels = rng.integers(-1, 5, (3, N)).astype("i4")
-    together = jax.vmap(silhouette)(distances, labels)
-    agreement = jax.vmap(adjusted_rand_index)(labels, labels[::-1])
+    distances = clustered(rng, N)
     before = {f: f.__wrapped__._cache_size() for f in (silhouette, adjusted_rand_index)}
-    for i in range(3):
-        alone = silhouette(distances[i], labels[i])
-        np.testing.assert_allclose(together.samples[i], alone.samples, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(together.mean[i], alone.mean, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(agreement[i], adjusted_rand_index(labels[i], labels[2 - i]), rtol=0, atol=1e-6)
+    for _ in range(3):
+        labels = rng.integers(-1, 5, N).astype("i4")
+        silhouette(distances, labels)
+        adjusted_rand_index(labels, labels[::-1])
     assert all(f.__wrapped__._cache_size() - n <= 1 for f, n in before.items())
 
 
