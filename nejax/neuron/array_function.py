@@ -76,6 +76,8 @@ def _reader(name: str, annotation: Any) -> Reader | None:
             if plain is PRNGKeyArray:
                 return lambda value, sizes, spread: _key(name, value, optional=optional)
             return lambda value, sizes, spread: _numbers(name, value, one=plain is ScalarLike, optional=optional)
+    if typing.get_origin(annotation) is typing.Literal:
+        return lambda value, sizes, spread: _choice(name, value, typing.get_args(annotation))
     if int in (options := typing.get_args(annotation) or (annotation,)):
         return lambda value, sizes, spread: _whole(name, value, traced=_array(annotation) is not None, options=options)
     if (expected := _array(annotation)) is not None:
@@ -181,6 +183,12 @@ def _whole(name: str, value: Any, *, traced: bool, options: tuple[Any, ...]) -> 
     except TypeError:
         none = ", or None" if type(None) in options else ""
         raise UserError(f"{name} is {value!r:.40}; expected a whole number{none}") from None
+
+
+def _choice(name: str, value: Any, options: tuple[Any, ...]) -> Any:
+    if not isinstance(value, str) or value not in options:
+        raise UserError(f"{name} is {value!r:.40}; expected one of {', '.join(options)}")
+    return value
 
 
 def _key(name: str, value: Any, *, optional: bool) -> Any:
