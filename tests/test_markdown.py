@@ -61,6 +61,14 @@ def test_paths_in_code_are_of_the_tree():
     assert not [(file, path) for file, path in paths if not (ROOT / path).exists()]
 
 
+def test_names_in_the_recipes_are_of_the_code():
+    files = [file for folder in ("experiments", "nejax", "tests") for file in (ROOT / folder).rglob("*.[pj][ys]")]
+    words = {word for file in files for word in re.findall(r"\w+", file.read_text(encoding="utf-8"))}
+    words |= set(re.findall(r"[\w-]+", "\n".join((ROOT / name).read_text() for name in ("pyproject.toml", "Makefile"))))
+    names = re.findall(r"`([A-Za-z]\w*|_\w+)(?:\(\w*\))?`", prose(ROOT / "CONTRIBUTING.md"))
+    assert len(names) > 50 and not [name for name in names if name not in words]
+
+
 def test_modules_in_documents_and_docstrings_exist():
     """`nejax.room.module.name` in backticks: the module is there, and defines the name."""
     missing = []
