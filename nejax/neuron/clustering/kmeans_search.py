@@ -135,7 +135,7 @@ def _choose(
     scores = jnp.where(jnp.isnan(silhouettes), -jnp.inf, silhouettes)
     highest = jnp.max(scores)
     best = jnp.where(highest > min_silhouette, jnp.argmax(scores >= highest - NEAR_TIE), 0)
-    return numbers[best], labels[best], converged[best], silhouettes
+    return (best + 1).astype(jnp.int32), labels[best], converged[best], silhouettes
 
 
 def _descend(
