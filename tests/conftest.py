@@ -9,7 +9,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 OF_WHOLE_RUNS = {"atlas", "experiments"}
-"""Folders of tests in which no kernel, no tolerance and no speed is tested."""
+"""Folders of tests in which no kernel is tested, and no result of JAX beside another library's."""
 
 # More than half of a small run is compilation: programs are kept from one run of the tests to the next, on one machine.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nejax-tests" / platform.node()
@@ -24,6 +24,13 @@ import jax
 from jaxtyping import install_import_hook
 
 install_import_hook("nejax", "beartype.beartype")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where tests of whole runs alone are asked for, XLA makes machine code the quick way; a process has one way."""
+    paths = [(config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in config.args]
+    if all(path.is_relative_to(TESTS) and {*path.relative_to(TESTS).parts[:1]} & OF_WHOLE_RUNS for path in paths):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -42,7 +42,11 @@ LINEAR = {"rope_type": "linear", "rope_theta": 500.0, "factor": 3.0}
 TOKENS = np.random.default_rng(0).integers(0, 20, (2, 16))
 
 # Compilation is what the tests of keys take.
-quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+quick = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 run = jax.jit(lambda model, tokens: model(tokens)[0], compiler_options=quick)
 
 OTHERS: dict[str, Any] = {  # where the type does not say what another value is
