@@ -8,7 +8,8 @@ from jaxtyping import Array, ArrayLike, Float, Int, ScalarLike
 
 from nejax.errors import UserError
 from nejax.neuron.array_function import array_function
-from nejax.neuron.clusters import feature_similarity, members
+from nejax.neuron.clustering.labels import members
+from nejax.neuron.clusters import feature_similarity
 from nejax.neuron.embeddings import unit_embeddings
 from nejax.neuron.precision import at_least_float32
 
@@ -108,7 +109,7 @@ def min_similarity(cohesion: Float[Array, " n"], labels: Int[Array, " n"], heigh
         >>> print(nejax.min_similarity(cohesion, labels, height=0.5))
         [0.5 0.5 0.5 inf inf inf]
     """
-    member, cohesion = members(labels), cohesion.astype(at_least_float32(cohesion))
+    member, cohesion = members(labels, len(labels)), cohesion.astype(at_least_float32(cohesion))
     size = jnp.sum(member, axis=1, dtype=jnp.int32)
     # Each example of a cluster has equally many others: the mean over examples is the mean over pairs.
     sums = jnp.sum(jnp.where(member & ~jnp.isnan(cohesion)[None, :], cohesion[None, :], 0), axis=1)

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from nejax.neuron.array_function import array_function
+from nejax.neuron.clustering.labels import members
 from nejax.neuron.clustering.pairs import masked_distances
 from nejax.neuron.embeddings import unit_embeddings, unit_rows
 
@@ -60,7 +61,7 @@ def central_examples(distances: Float[Array, "n n"], labels: Int[Array, " n"]) -
         [ 0  2  5 -1 -1 -1]
     """
     total, _ = _distance_to_others(distances, labels)  # the others are equally many in one cluster: a sum will do
-    member = members(labels)
+    member = members(labels, len(labels))
     centre = jnp.argmin(jnp.where(member, total[None, :], jnp.inf), axis=1)
     return jnp.where(jnp.any(member, axis=1), centre, -1).astype(jnp.int32)
 
@@ -92,7 +93,8 @@ def feature_directions(x: Float[Array, "n d"], w: Float[Array, " d"], labels: In
          [0. 0. 1. 0.]]
     """
     units = jnp.where((labels >= 0)[:, None], unit_embeddings(x, w), 0)
-    return unit_rows(jnp.matmul(members(labels).astype(units.dtype), units, precision=lax.Precision.HIGHEST))
+    member = members(labels, len(labels)).astype(units.dtype)
+    return unit_rows(jnp.matmul(member, units, precision=lax.Precision.HIGHEST))
 
 
 @array_function
@@ -122,11 +124,6 @@ def feature_similarity(
         [1. 0.]
     """
     return jnp.matmul(unit_embeddings(x, w), directions.T, precision=lax.Precision.HIGHEST)
-
-
-def members(labels: Int[Array, " n"]) -> Bool[Array, "n n"]:
-    """`[n, n]` entry `(c, i)`: whether example `i` is in cluster `c`."""
-    return jnp.arange(labels.shape[0], dtype=labels.dtype)[:, None] == labels[None, :]
 
 
 def _distance_to_others(

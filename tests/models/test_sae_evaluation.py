@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from nejax.errors import UserError
 from nejax.models.sae.architectures import ARCHITECTURES, SAE, TopKSAE
 from nejax.models.sae.evaluation import evaluate_sae
 
@@ -77,3 +78,25 @@ def test_dead_latents_are_counted():
     sae.b_enc = nnx.Param(sae.b_enc[...].at[:9].set(-1e6))
     report = evaluate_sae(sae, inputs(), n_examples=20)
     assert report.dead >= 9 and (report.latents.n_fired[:9] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "said"),
+    [
+        (np.ones((3, 4)), {}, rf"x has shape \(3, 4\); expected \[n_inputs, d_in\] with d_in = {D}"),
+        (np.ones(D), {}, rf"x has shape \({D},\)"),
+        (np.ones((0, D)), {}, rf"x has shape \(0, {D}\)"),
+        (np.ones((3, D)) * 1j, {}, "x has dtype complex128; expected numbers"),
+        (np.ones((3, D)), {"n_examples": 0}, "n_examples is 0; expected at least 1"),
+        (np.ones((3, D)), {"batch_size": 0}, "batch_size is 0; expected at least 1"),
+    ],
+)
+def test_what_cannot_be_evaluated_on_is_refused(x, options, said):
+    with pytest.raises(UserError, match=said):
+        evaluate_sae(random_sae(), x, **options)
+
+
+def test_lists_of_integers_are_inputs():
+    x = np.arange(3 * D).reshape(3, D)
+    reports = [evaluate_sae(random_sae(), given, n_examples=3).numbers() for given in (x.tolist(), x.astype("f4"))]
+    np.testing.assert_equal(*reports)

@@ -13,6 +13,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from nejax.errors import UserError
 from nejax.models.sae.straight_through import jump_relu, step
 from nejax.neuron._kernels.kth_largest import kth_largest
 from nejax.neuron.polysemanticity import neuron_embedding_loss
@@ -57,7 +58,7 @@ class SAE(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if normalize not in get_args(Normalization):
-            raise ValueError(f"normalize={normalize!r}: expected one of {', '.join(get_args(Normalization))}")
+            raise UserError(f"normalize={normalize!r}: expected one of {', '.join(get_args(Normalization))}")
         self.d_in, self.d_sae = d_in, d_sae
         self.apply_b_dec_to_input, self.normalize = apply_b_dec_to_input, normalize
         directions = jax.random.normal(rngs.params(), (d_sae, d_in))
@@ -180,7 +181,7 @@ class TopKSAE(SAE):
     def __init__(self, d_in: int, d_sae: int, *, k: int, rescale_acts_by_decoder_norm: bool = False, **arguments: Any):
         super().__init__(d_in, d_sae, **arguments)
         if not 1 <= k <= d_sae:
-            raise ValueError(f"k={k}: expected 1 to {d_sae} of {d_sae} latents")
+            raise UserError(f"k={k}: expected 1 to {d_sae} of {d_sae} latents")
         self.k, self.rescale_acts_by_decoder_norm = k, rescale_acts_by_decoder_norm
 
     def activate(self, h: Float[Array, "*b d_sae"]) -> Float[Array, "*b d_sae"]:
@@ -323,7 +324,7 @@ def make_sae_loss(
             estimate the same mean distance as those of all of it, at half the cost.
 
     Raises:
-        ValueError: a weight of a loss that this SAE does not have, when the loss is first computed.
+        UserError: a weight of a loss that this SAE does not have, when the loss is first computed.
     """
     given = {name: weight for name, weight in weights.items() if isinstance(weight, Array) or weight}
     weights = {"reconstruction": 1.0} | given
@@ -334,7 +335,7 @@ def make_sae_loss(
         rows = max(2, round(embedding_fraction * len(x))) if "neuron_embedding" in weights else 0
         found, latents = sae.losses(x, silent=silent, embedding_rows=rows)
         if unknown := weights.keys() - found.keys():
-            raise ValueError(f"an SAE of architecture {sae.architecture} has no loss {', '.join(sorted(unknown))}")
+            raise UserError(f"an SAE of architecture {sae.architecture} has no loss {', '.join(sorted(unknown))}")
         fired = latents > 0
         silence = jnp.where(fired.any(axis=0), 0, silence + len(x))
         metrics = found | {"l0": fired.sum(axis=-1).mean(), "silent": (silence >= silent_after).sum()}
@@ -351,10 +352,10 @@ def fold_scale(sae: SAE, scale: float) -> SAE:
     same, but divided by `scale` where they include the length of decoder rows (`rescale_acts_by_decoder_norm`).
 
     Raises:
-        ValueError: the SAE normalizes its inputs, so that no scale reaches its weights.
+        UserError: the SAE normalizes its inputs, so that no scale reaches its weights.
     """
     if sae.normalize != "none":
-        raise ValueError(f"a scale cannot be folded into an SAE with normalize={sae.normalize!r}")
+        raise UserError(f"a scale cannot be folded into an SAE with normalize={sae.normalize!r}")
     folded = nnx.merge(*nnx.split(sae))
     folded.W_enc, folded.W_dec = nnx.Param(sae.W_enc[...] * scale), nnx.Param(sae.W_dec[...] / scale)
     folded.b_dec = nnx.Param(sae.b_dec[...] / scale)

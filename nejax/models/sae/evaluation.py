@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
+from numpy.typing import ArrayLike
 
+from nejax.errors import UserError
 from nejax.models.sae.architectures import SAE
 from nejax.neuron.streaming.unit_measures import UnitMeasures, measure_units
 
@@ -51,7 +53,7 @@ class SAEReport(NamedTuple):
 
 def evaluate_sae(
     sae: SAE,
-    x: Float[np.ndarray, "n_inputs d_in"],
+    x: ArrayLike,
     *,
     n_examples: int = 100,
     height: float = 0.05,
@@ -68,6 +70,9 @@ def evaluate_sae(
     Returns:
         The report. Where every input is the same there is no variance to explain, and `unexplained` is NaN.
 
+    Raises:
+        UserError: inputs of another shape, or none, or what are no numbers, or a number below 1.
+
     Example:
         >>> from flax import nnx
         >>> sae = nejax.TopKSAE(d_in=4, d_sae=8, rngs=nnx.Rngs(0), k=2)
@@ -75,6 +80,16 @@ def evaluate_sae(
         >>> report.n_inputs, report.l0 <= 2
         (6, True)
     """
+    x = np.asarray(x)
+    if x.ndim != 2 or x.shape[1] != sae.d_in or not len(x):
+        raise UserError(f"x has shape {x.shape}; expected [n_inputs, d_in] with d_in = {sae.d_in} and n_inputs >= 1")
+    if x.dtype.kind in "biu":
+        x = x.astype(np.float32)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise UserError(f"x has dtype {x.dtype}; expected numbers")
+    for name, value in (("n_examples", n_examples), ("batch_size", batch_size)):
+        if value < 1:
+            raise UserError(f"{name} is {value}; expected at least 1")
     graph, state = nnx.split(sae)
     starts = range(0, len(x), batch_size)
     error, n_fired = 0.0, 0

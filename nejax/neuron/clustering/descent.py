@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from nejax.neuron.clustering.labels import members
+
 _MARGIN = 16
 """A gain of fewer units of rounding counts as none: ties stay as they are, and no two steps undo each other for
 ever."""
@@ -45,7 +47,7 @@ def clusters_of(
         max_clusters: the most clusters there can be.
         spherical: the rows have length 1, and so have centroids.
     """
-    member = jnp.arange(max_clusters, dtype=labels.dtype)[:, None] == labels[None, :]
+    member = members(labels, max_clusters)
     weights = member.astype(squared.dtype)
     size = jnp.sum(weights, axis=1)
     divisor = jnp.maximum(size, 1)

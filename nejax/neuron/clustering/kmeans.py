@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
 from nejax.neuron.array_function import array_function
 from nejax.neuron.clustering.kmeans_search import Settings, search, settled
+from nejax.neuron.clustering.labels import members
 from nejax.neuron.defaults import MIN_SILHOUETTE, N_RESTARTS
 from nejax.neuron.embeddings import ROUNDINGS, embedding_distances, unit_rows
 from nejax.neuron.precision import at_least_float32
@@ -121,8 +122,7 @@ def _kmeans(
     squared, distances = (jnp.where(pairs, values, 0) for values in between(lax.stop_gradient(points)))
     found = search(squared, distances, mask, n_clusters, min_silhouette, key=key, settings=settings)
 
-    member = jnp.arange(settings.max_clusters, dtype=jnp.int32)[:, None] == found.labels[None, :]
-    member = member.astype(x.dtype)
+    member = members(found.labels, settings.max_clusters).astype(x.dtype)
     size = jnp.sum(member, axis=1)[:, None]
     means = jnp.matmul(member, points, precision=lax.Precision.HIGHEST) / jnp.maximum(size, 1)
     centroids = unit_rows(means) if settings.spherical else means

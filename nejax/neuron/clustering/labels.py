@@ -22,6 +22,11 @@ def relabel(groups: Int[Array, " n"], mask: Bool[Array, " n"]) -> Int[Array, " n
     return jnp.where(mask, order[first], -1)
 
 
+def members(labels: Int[Array, " n"], n_clusters: int) -> Bool[Array, "n_clusters n"]:
+    """Entry `(c, i)`: whether row `i` is in cluster `c`."""
+    return jnp.arange(n_clusters, dtype=labels.dtype)[:, None] == labels[None, :]
+
+
 def largest_first(labels: Int[Array, " n"]) -> Int[Array, " n"]:
     """Renumber clusters so that 0 is the largest; of equally large ones, the one that appears first."""
     n = labels.shape[0]

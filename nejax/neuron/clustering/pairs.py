@@ -6,6 +6,12 @@ from jaxtyping import Array, Bool, Float
 from nejax.neuron.precision import at_least_float32
 
 
+def pairs_of(mask: Bool[Array, " n"]) -> Bool[Array, "n n"]:
+    """Which entries are of two different unmasked rows."""
+    rows = jnp.arange(len(mask))
+    return mask[:, None] & mask[None, :] & (rows[:, None] != rows[None, :])
+
+
 def masked_distances(
     distances: Float[Array, "n n"], mask: Bool[Array, " n"] | None
 ) -> tuple[Float[Array, "n n"], Bool[Array, " n"], Bool[Array, "n n"]]:
@@ -19,8 +25,7 @@ def masked_distances(
     """
     n = distances.shape[0]
     mask = jnp.ones(n, bool) if mask is None else mask
-    rows = jnp.arange(n)
-    pairs = mask[:, None] & mask[None, :] & (rows[:, None] != rows[None, :])
+    rows, pairs = jnp.arange(n), pairs_of(mask)
     distances = distances.astype(at_least_float32(distances))
     symmetric = jnp.where(rows[:, None] < rows[None, :], distances, distances.T)
     return jnp.where(pairs, symmetric, jnp.inf), mask, pairs

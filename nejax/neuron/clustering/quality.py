@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from nejax.errors import UserError
 from nejax.neuron.array_function import array_function
 from nejax.neuron.clustering.labels import relabel
-from nejax.neuron.clustering.pairs import masked_distances
+from nejax.neuron.clustering.pairs import masked_distances, pairs_of
 
 _MOST_ROWS = 46_340
 """The square of more rows is no int32."""
@@ -118,8 +118,7 @@ def adjusted_rand_index(a: Int[Array, " n"], b: Int[Array, " n"]) -> Float[Array
     if a.size > _MOST_ROWS:
         raise UserError(f"labelings have {a.size} rows; expected at most {_MOST_ROWS}: compare a sample of the rows")
     mask = (a >= 0) & (b >= 0)
-    rows = jnp.arange(a.shape[0])
-    pairs = mask[:, None] & mask[None, :] & (rows[:, None] != rows[None, :])
+    pairs = pairs_of(mask)
     same_a, same_b = a[:, None] == a[None, :], b[:, None] == b[None, :]
 
     def count(chosen: Array) -> Array:
