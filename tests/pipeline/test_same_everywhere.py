@@ -22,7 +22,7 @@ def command(tmp_path_factory) -> Command:
 @pytest.fixture(scope="module")
 def base(command: Command) -> Path:
     """On one device, one sequence at a time."""
-    return command.finish("base", "--batch_size=1", devices=1)
+    return command.finish_here("base", "--batch_size=1")
 
 
 def assert_same(base: Path, other: Path) -> None:

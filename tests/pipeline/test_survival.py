@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ def command(tmp_path_factory) -> Command:
 @pytest.fixture(scope="module")
 def base(command: Command) -> Path:
     """A run that nothing happened to."""
-    return command.finish("base")
+    return command.finish_here("base")
 
 
 def atlas_of(run: Path) -> dict[str, bytes]:
@@ -76,7 +75,7 @@ def test_a_second_command_on_a_run_at_work_is_refused(command: Command, base: Pa
     directory = os.open(held, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        status, said = command.end("held")
+        status, said = command.end_here("held")
     finally:
         os.close(directory)
     assert status == 2 and said.splitlines()[-1].startswith(f"error: another process is working on {held}; wait")
@@ -97,8 +96,7 @@ def test_what_is_damaged_is_named_and_made_anew(command: Command, base: Path):
     facts = json.loads(manifest.read_text())
     del facts["stages"]["atlas"]
     manifest.write_text(json.dumps(facts))
-    with ThreadPoolExecutor(2) as pool:
-        ended = [*pool.map(command.end, ("seen", "below"))]
+    ended = [command.end_here(name) for name in ("seen", "below")]
     for name, stores, (status, said) in zip(("seen", "below"), (seen, below), ended, strict=True):
         assert status == 0 and "Traceback" not in said, said[-2000:]
         damaged = [line for line in said.splitlines() if "damaged" in line]

@@ -1,4 +1,4 @@
-"""The main script in real processes, on a tiny model: the number of devices is settled when a process starts."""
+"""The main script on a tiny model, in this process or in one of its own, which may have other devices."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import scripts
 from experiments.tiny_run import tiny_run
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,17 @@ class Command:
         with stopped_at_last(self.start(run, *flags, devices=devices)) as [process]:
             _, said = process.communicate(timeout=600)
         return process.returncode, said
+
+    def end_here(self, run: str, *flags: str) -> tuple[int, str]:
+        """The same within this process, on its one device."""
+        done = scripts.run("build_atlas", *self.flags, f"--run={self.folder / run}", *flags, cwd=self.folder)
+        return done.returncode, done.stderr
+
+    def finish_here(self, run: str, *flags: str) -> Path:
+        """A finished run's folder; see `end_here`."""
+        status, said = self.end_here(run, *flags)
+        assert status == 0, said[-2000:]
+        return self.folder / run
 
     def finish(self, run: str, *flags: str, devices: int = 1) -> Path:
         """A finished run's folder."""
