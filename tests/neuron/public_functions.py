@@ -104,6 +104,13 @@ CASES = {
 }
 
 
+PARTS_OF_SPLIT = {
+    *("average_linkage", "central_examples", "cohesion", "cut", "embedding_distances", "feature_directions"),
+    *("polysemanticity", "principal_coordinates", "silhouette"),
+}
+"""What `split` of these cases calls with the same arguments, and returns."""
+
+
 def a_layer(n_neurons: int, n: int, d: int, dtype: Any = np.float32) -> Arrays:
     """Neurons whose examples are in four groups; two examples of every third neuron are masked.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from public_functions import CASES, OF_ARRAYS, ON_THE_HOST
+from public_functions import CASES, OF_ARRAYS, ON_THE_HOST, PARTS_OF_SPLIT
 
 import nejax
 from nejax.errors import UserError
@@ -76,7 +76,8 @@ def test_on_every_mesh():
 
 @pytest.mark.slow
 def test_at_the_size_of_a_layer():
-    assert_all_pass("layer", (3072, 64, 768), flags="")
+    """The parts of `split` within it alone."""
+    assert_all_pass("layer", (3072, 64, 768), *sorted(CASES.keys() - PARTS_OF_SPLIT), flags="")
 
 
 X, W, D = np.arange(24, dtype="f4").reshape(6, 4), np.ones(4, "f4"), 1 - np.eye(6, dtype="f4")
