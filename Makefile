@@ -22,8 +22,10 @@ setup: .venv/installed
 demo: .venv/installed
 	$(BIN)/python experiments/build_atlas.py
 
+# Tests of whole runs are compiled in a quicker way, which a process can have only for all of them (tests/conftest.py).
 test: .venv/installed-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/pipeline tests/atlas tests/experiments
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/neuron tests/models tests/test_*.py
 
 explore: demo
 	$(BIN)/python experiments/explore.py

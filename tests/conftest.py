@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-OF_WHOLE_RUNS = {"atlas", "experiments"}
+OF_WHOLE_RUNS = {"atlas", "experiments", "pipeline"}
 """Folders of tests in which no kernel is tested, and no result of JAX beside another library's."""
 
 # More than half of a small run is compilation: programs are kept from one run of the tests to the next, on one machine.
@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Compile quickly where a test is of whole runs, here and in processes that it starts; else as users do."""
-    quickly = item.path.relative_to(TESTS).parts[0] in OF_WHOLE_RUNS and not item.get_closest_marker("optimized")
+    quickly = item.path.relative_to(TESTS).parts[0] in OF_WHOLE_RUNS
     if quickly != jax.config.read("jax_disable_most_optimizations"):
         jax.config.update("jax_disable_most_optimizations", quickly)
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly))

@@ -47,7 +47,8 @@ def test_clustering(tmp_path: Path):
 def test_explorer(tmp_path: Path):
     sizes = ["--n_layers=2", "--d_mlp=48", "--d_model=32", "--n_sequences=150", "--vocab_size=1000"]
     settings = [*sizes, "--n_requests=100", "--n_clients=8", "--repeats=1", "--run=out"]
-    done = benchmark("explorer", *settings, cwd=tmp_path)
+    # in a process of its own: where tests have a browser, an event loop runs in this one
+    done = run_process("benchmark", "explorer", *settings, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "out" / "explorer.json").read_text())["figures"]
     assert all(figure["value"] > 0 for figure in figures)
