@@ -16,7 +16,6 @@ numbers to expect are in docs/measurements.md.
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,12 @@ if __name__ == "__main__":
 
 from nejax.atlas.atlas import open_atlas
 from nejax.atlas.band_plot import plot_bands
+from nejax.atlas.build import atlas_of
 from nejax.atlas.neuron_plot import plot_neuron
 from nejax.atlas.plots import plot_measures
 from nejax.atlas.summary import most_polysemantic, summarize
-from nejax.atlas.write import write_atlas
 from nejax.pipeline.run.devices import use_all_cores
-from nejax.pipeline.run.directory import DamagedStore, stop_on_full_disk
+from nejax.pipeline.run.directory import stop_on_full_disk
 from nejax.pipeline.run.processes import ending_with_the_others, is_first, join_processes
 from nejax.pipeline.run.settings import Settings
 from nejax.pipeline.stages.run import Run
@@ -47,15 +46,11 @@ def main(argv: list[str]) -> None:
     if FLAGS.coordinator or FLAGS.n_processes > 1:
         join_processes(FLAGS.coordinator or "", FLAGS.n_processes, FLAGS.process)
     with ending_with_the_others(), stop_on_full_disk(Path(FLAGS.run).absolute()):
-        while True:
-            try:
-                return build()
-            except DamagedStore as error:
-                print(f"{str(error).partition('; ')[0]}: making it anew.", file=sys.stderr)
+        build()
 
 
 def build() -> None:
-    """One go at it."""
+    """The run, its atlas, plots and summary."""
     values: dict[str, Any] = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Settings)}
     values["max_sequences"] = FLAGS.max_sequences or None
     settings = Settings(**values)
@@ -70,13 +65,13 @@ def build() -> None:
     path = run.directory.path
     done = sorted(stage for stage in run.directory.manifest["stages"] if not stage.startswith("tokens-"))
     if not is_first():
-        write_atlas(run)  # its share of the work; the first process does the writing and the talking
+        atlas_of(run)  # its share of the work; the first process does the writing and the talking
         return
     if run.directory.is_done("atlas"):
         print(f"Everything is done already in {path}: reusing it.")
     elif done:
         print(f"Reusing what is done in {path}: {', '.join(done)}.")
-    write_atlas(run)
+    atlas_of(run)
     atlas = open_atlas(path)
     if not run.directory.is_done("plots"):
         plot_measures(atlas, path / "plots")

@@ -33,13 +33,15 @@ from nejax.errors import UserError
 from nejax.models.families.transformer import Transformer
 from nejax.pipeline.compare.runs import open_finished
 from nejax.pipeline.run.devices import use_all_cores
-from nejax.pipeline.stages.run import Run, store_of_layer
+from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
+from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.tokens import TOKENS
 
 
 def judge_layer(run: Run, model: Transformer, layer: int, n: int, rng: np.random.Generator) -> dict[str, Judged] | None:
     """Judge a sample of a layer's sides; None if no side has enough examples."""
-    shared, inputs = run.inputs(), run.directory.load(store_of_layer("inputs", layer))["inputs"]
-    sequence, rows = shared["sequence"][layer], shared["input_of"][layer]
+    shared, inputs = INPUTS.of(run), inputs_of_layer(run, layer)
+    sequence, rows = shared.chosen.sequence[layer], shared.input_of[layer]
     enough = np.flatnonzero((sequence >= 0).sum(axis=1) >= FLAGS.at_least)
     if not len(enough):
         return None
@@ -47,8 +49,8 @@ def judge_layer(run: Run, model: Transformer, layer: int, n: int, rng: np.random
     neuron = drawn % model.config.d_mlp
     places = np.maximum(sequence[drawn], 0)
     known, row = np.unique(places, return_inverse=True)
-    tokens = run.tokens().take(known).tokens[row.reshape(places.shape), shared["position"][layer][drawn]]
-    reference = shared["reference"][layer]
+    tokens = TOKENS.of(run).take(known).tokens[row.reshape(places.shape), shared.chosen.position[layer][drawn]]
+    reference = shared.reference[layer]
     arrays: dict[str, Any] = dict(
         x=inputs[np.maximum(rows[drawn], 0)],
         mask=rows[drawn] >= 0,

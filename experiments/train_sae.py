@@ -76,6 +76,7 @@ from nejax.models.sae.evaluation import evaluate_sae
 from nejax.models.sae.files import save_sae
 from nejax.models.sae.hook_points import SiteName, find_site, hook_name, needed_input_weights
 from nejax.pipeline.corpus.documents import refuse_no_corpus
+from nejax.pipeline.passes.peaks import PeakRule
 from nejax.pipeline.run.directory import RunDirectory
 from nejax.training.language_model import Loss, init_train_state, make_train_step, warmup_linear_decay
 from nejax.training.run import Curve, plot_training, settings_of_flags, train
@@ -148,7 +149,7 @@ def main(argv: list[str]) -> None:
     directory = RunDirectory(FLAGS.run, settings | {"model fingerprint": loaded.fingerprint})
     text = {"held_out": FLAGS.held_out, "seq_len": FLAGS.seq_len, "max_sequences": FLAGS.max_sequences or None}
     special = np.array(sorted(loaded.tokenizer.all_special_ids))
-    read = SiteReader(loaded.model, site, special=special, first_position=FLAGS.first_position)
+    read = SiteReader(loaded.model, site, rule=PeakRule.of(special, FLAGS.first_position))
     shards = shards_to_train_on(directory, FLAGS.corpus, loaded.tokenizer, **text)
     stream = InputStream(read, shards, buffer=FLAGS.buffer, seed=FLAGS.seed)
     sample = stream.sample()

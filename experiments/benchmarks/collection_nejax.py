@@ -17,6 +17,7 @@ from nejax.models.families.two_sided import TwoSided
 from nejax.models.formats.weights import load_weights
 from nejax.pipeline.corpus.windows import Sequences
 from nejax.pipeline.passes.collect import collect
+from nejax.pipeline.passes.peaks import PeakRule
 from nejax.pipeline.run.devices import AXIS, mesh_of_all, place, use_all_cores
 
 N_PRODUCTS = 8
@@ -33,8 +34,8 @@ def collection(task: Task) -> Ready:
     def run(n_sequences: int) -> None:
         n = np.full(n_sequences, task.seq_len, np.int32)
         some = Sequences(tokens[:n_sequences], n, np.zeros_like(n), np.zeros_like(n))
-        special = np.array([task.vocab_size - 1])
-        collect(model, lambda start: [some], keep=task.keep, special=special, batch_size=task.batch_size)
+        rule = PeakRule.of(np.array([task.vocab_size - 1]), 1)
+        collect(model, lambda start: [some], keep=task.keep, rule=rule, batch_size=task.batch_size)
 
     return Ready(run, _device_mib, "moments and firing counts too", lambda: sum(_compiled))
 

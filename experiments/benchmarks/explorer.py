@@ -17,11 +17,10 @@ import numpy as np
 from benchmarks.load import EXPLORE, Answers, Server, ask, memory
 from benchmarks.sizes import GPT2_SMALL
 from benchmarks.subject_flags import FLAGS
-from benchmarks.synthetic_atlas import SyntheticRun
+from benchmarks.synthetic_atlas import synthetic_atlas
 from nejax.atlas.atlas import open_atlas
 from nejax.atlas.explorer.shards import BLOCK
 from nejax.atlas.terms import words
-from nejax.atlas.write import write_atlas
 
 
 class Figure(NamedTuple):
@@ -58,7 +57,7 @@ def _atlas(folder: Path) -> list[Figure]:
     sizes = GPT2_SMALL._replace(
         **{name: FLAGS[name].value for name in ("n_layers", "d_mlp", "d_model", "n_sequences", "vocab_size")}
     )
-    path = write_atlas(SyntheticRun(folder, sizes))
+    path = synthetic_atlas(folder, sizes)
     seconds = time.perf_counter() - start
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     atlas = open_atlas(path)

@@ -16,8 +16,12 @@ from benchmarks.importance_passes import whole_passes
 from benchmarks.subject_flags import FLAGS
 from nejax.errors import UserError
 from nejax.pipeline.passes.ablation import Cost, Peaks, activations_without
+from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.features import FEATURES
 from nejax.pipeline.stages.importance import most_central, padding_token
-from nejax.pipeline.stages.run import Run, Settings, products_of
+from nejax.pipeline.stages.inputs import INPUTS
+from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.tokens import TOKENS
 
 TOLERANCE = 1e-5
 """By how much what is found may differ, as a part of the activation at the peak, or of 1 where that is less."""
@@ -75,24 +79,26 @@ def measure(repeats: int) -> Iterator[list[Figures]]:
         if not n.isdecimal() or int(n) < 1:
             raise UserError(f"--importance_sequences={n}: expected numbers of at least 1 sequence")
     for n in map(int, FLAGS.importance_sequences):
-        with tempfile.TemporaryDirectory() as folder, products_of("float32"):
-            yield race(_examples_of(Run(folder, Settings(max_sequences=n), quiet=True)), n, repeats)
+        with tempfile.TemporaryDirectory() as folder:
+            run = Run(folder, Settings(max_sequences=n), quiet=True)
+            with run.products():
+                yield race(_examples_of(run), n, repeats)
 
 
 def _examples_of(run: Run) -> _Examples:
     """Those that the importance stage would take of a run, in the sequences that are timed."""
-    settings, chosen = run.settings, run.inputs()
-    central = [most_central(f["label"], f["cohesion"], settings.importance_examples) for f in run.features()]
+    settings, chosen = run.settings, INPUTS.of(run).chosen
+    central = [most_central(f.label, f.cohesion, settings.importance_examples) for f in FEATURES.of(run)]
     layer, neuron, rank = np.nonzero(np.stack(central))
-    sequence = chosen["sequence"][layer, neuron, rank]
+    sequence = chosen.sequence[layer, neuron, rank]
     drawn = np.random.default_rng(0).permutation(np.unique(sequence))[: FLAGS.importance_timed]
     known = np.sort(drawn)
     here = np.flatnonzero(np.isin(sequence, known))
     here = here[np.argsort(sequence[here], kind="stable")]
     at = layer[here], neuron[here], rank[here]
-    peaks = Peaks(*at[:2], np.searchsorted(known, sequence[here]), chosen["position"][at])
-    tokens = run.tokens().take(known).tokens
-    activation = chosen["activation"][at]
+    peaks = Peaks(*at[:2], np.searchsorted(known, sequence[here]), chosen.position[at])
+    tokens = TOKENS.of(run).take(known).tokens
+    activation = chosen.activation[at]
     return _Examples(run.loaded.model, tokens, peaks, activation, settings.importance_window, padding_token(run))
 
 

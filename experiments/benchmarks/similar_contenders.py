@@ -48,7 +48,7 @@ class Task(NamedTuple):
 
 def nejax_search(task: Task, recall: float) -> Callable[[], np.ndarray]:
     """The features most like each query, every feature a neuron of its own."""
-    from nejax.pipeline.stages.similar import similar_features
+    from nejax.pipeline.passes.similar import similar_features
 
     inputs, queries = task.inputs(), task.queries()
     options: dict[str, Any] = {"k": task.k, "threshold": -1.0, "recall": recall}
@@ -61,8 +61,8 @@ def products(task: Task) -> Callable[[], np.ndarray]:
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec
 
+    from nejax.pipeline.passes.similar import N_COLUMNS, N_ROWS
     from nejax.pipeline.run.devices import AXIS, mesh_of_all, place, up_to_devices
-    from nejax.pipeline.stages.similar import N_COLUMNS, N_ROWS
 
     inputs, queries = task.inputs(), task.queries()
     over, mesh = PartitionSpec(AXIS), mesh_of_all()

@@ -9,8 +9,10 @@ import numpy as np
 
 from nejax.neuron.polysemanticity import DISTANCES
 from nejax.neuron.streaming.moments import shape_of
+from nejax.pipeline.passes.census import Census
 from nejax.pipeline.passes.collect import Collection
-from nejax.pipeline.run.directory import Store
+from nejax.pipeline.stages.features import Features
+from nejax.pipeline.stages.inputs import Inputs
 
 N_PEAK_TOKENS = 5
 """How many of its most frequent peak tokens a feature is listed with."""
@@ -29,32 +31,30 @@ class LayerTables(NamedTuple):
 
 def layer_tables(
     layer: int,
-    found: Store,
-    chosen: Store,
+    found: Features,
+    inputs: Inputs,
     collection: Collection,
     peaks: np.ndarray,
     texts: Sequence[str],
     first_feature: int,
     first_example: int,
-    min_similarity: np.ndarray,
-    census: Store | None,
+    census: Census | None,
 ) -> LayerTables:
     """A layer's rows.
 
     Args:
         layer: its index.
-        found: the layer's store of the features stage.
-        chosen: the store of the inputs stage: all layers' examples.
+        found: the layer's features.
+        inputs: all layers' examples.
         collection: what is known of all layers' neurons.
         peaks: [n_examples] the number of the text at the peak of each of the layer's examples.
         texts: by number.
         first_feature: id of the layer's first feature.
         first_example: id of the layer's first example.
-        min_similarity: [n_features of the layer] least similarity to each feature's direction.
-        census: the store of the census, if there was one.
+        census: if there was one.
     """
-    there = chosen["sequence"][layer] >= 0
-    n_features, n_examples = found["n_clusters"], found["n_examples"]
+    there, measures = inputs.chosen.sequence[layer] >= 0, found.measures
+    n_features, n_examples = measures.n_clusters, measures.n_examples
     none = np.full(len(there), np.nan)
     neurons = {
         "id": layer * len(there) + np.arange(len(there)),
@@ -62,12 +62,13 @@ def layer_tables(
         "neuron": np.arange(len(there)),
         "n_examples": n_examples,
         "n_features": n_features,
-        "repeats_left_out": chosen["repeats_left_out"][layer],
+        "repeats_left_out": inputs.repeats_left_out[layer],
         **_activity(layer, collection),
-        "lowest_activation": chosen["lowest_activation"][layer],
-        **{name: found[name] for name in (*DISTANCES, "silhouette", "coordinates_share", "height", "n_merges")},
-        "corpus_mean_distance": none if census is None else census["corpus_mean_distance"][layer],
-        "coverage": none if census is None else census["neuron_coverage"][layer],
+        "lowest_activation": inputs.lowest_activation[layer],
+        **{name: getattr(measures, name) for name in DISTANCES},
+        **{name: getattr(found, name) for name in ("silhouette", "coordinates_share", "height", "n_merges")},
+        "corpus_mean_distance": none if census is None else census.corpus_mean_distance[layer],
+        "coverage": none if census is None else census.neuron_coverage[layer],
         "first_example": first_example + np.cumsum(n_examples) - n_examples,
         "first_feature": first_feature + np.cumsum(n_features) - n_features,
     }
@@ -75,20 +76,21 @@ def layer_tables(
     examples = {
         "id": first_example + np.arange(len(neuron)),
         "neuron_id": neurons["id"][neuron],
-        "feature_id": neurons["first_feature"][neuron] + found["label"][there],
+        "feature_id": neurons["first_feature"][neuron] + found.label[there],
         "rank": rank,
-        **{name: chosen[name][layer][there] for name in ("sequence", "position", "activation")},
-        "cohesion": found["cohesion"][there],
+        **{name: field[layer][there] for name, field in inputs.chosen._asdict().items()},
+        "cohesion": found.cohesion[there],
     }
     features = _features(found, neurons, examples, peaks, texts, first_feature)
-    features |= {"min_similarity": min_similarity} | _of_census(census, features["id"])
+    features |= {"min_similarity": found.min_similarity} | _of_census(census, features["id"])
     return LayerTables(neurons, features, examples)
 
 
-def _of_census(census: Store | None, ids: np.ndarray) -> Columns:
+def _of_census(census: Census | None, ids: np.ndarray) -> Columns:
     """What a census says of features."""
-    names = ("frequency", "coverage")
-    return {name: np.full(len(ids), np.nan) if census is None else census[name][ids] for name in names}
+    if census is None:
+        return {name: np.full(len(ids), np.nan) for name in ("frequency", "coverage")}
+    return {"frequency": census.frequency[ids], "coverage": census.coverage[ids]}
 
 
 def _activity(layer: int, collection: Collection) -> Columns:
@@ -104,10 +106,10 @@ def _activity(layer: int, collection: Collection) -> Columns:
 
 
 def _features(
-    found: Store, neurons: Columns, examples: Columns, peaks: np.ndarray, texts: Sequence[str], first_feature: int
+    found: Features, neurons: Columns, examples: Columns, peaks: np.ndarray, texts: Sequence[str], first_feature: int
 ) -> Columns:
     """A layer's rows of the table of features."""
-    neuron, feature = np.nonzero(found["central"] >= 0)
+    neuron, feature = np.nonzero(found.central >= 0)
     n = len(neuron)
     member = examples["feature_id"] - first_feature
     size = np.bincount(member, minlength=n)
@@ -118,7 +120,7 @@ def _features(
         "neuron_id": neurons["id"][neuron],
         "feature": feature,
         "n_examples": size,
-        "central_example": neurons["first_example"][neuron] + found["central"][neuron, feature],
+        "central_example": neurons["first_example"][neuron] + found.central[neuron, feature],
         "cohesion": np.bincount(member, examples["cohesion"], n) / size,
         "max_activation": strongest,
         "peak_tokens": _most_frequent(member, peaks, texts, n),

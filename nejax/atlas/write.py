@@ -1,11 +1,10 @@
-"""Write a finished run's atlas: one SQLite file, arrays and the tokenizer, published at once by a rename."""
+"""Write an atlas: one SQLite file, arrays and the tokenizer, published at once by a rename."""
 
 import contextlib
 import hashlib
 import json
 import shutil
 import sqlite3
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,97 +18,87 @@ from nejax.atlas.word_index import index_piece, rows_of_places
 from nejax.models.formats.tokens import token_bytes
 from nejax.neuron.importance import token_importance
 from nejax.pipeline.corpus.sequences import STAGE, SequenceShards, rows_by_piece
+from nejax.pipeline.passes.census import Census
 from nejax.pipeline.passes.census_tiles import EDGES
 from nejax.pipeline.passes.gather import WINDOW_AFTER, WINDOW_BEFORE
-from nejax.pipeline.run.directory import Store, stop_on_full_disk
-from nejax.pipeline.run.processes import is_first
-from nejax.pipeline.stages.census import census_stage
-from nejax.pipeline.stages.importance import importance
-from nejax.pipeline.stages.order import finish
-from nejax.pipeline.stages.run import Run
-from nejax.pipeline.stages.similar import similar
+from nejax.pipeline.passes.select import Chosen
+from nejax.pipeline.passes.similar import Similar
+from nejax.pipeline.run.directory import stop_on_full_disk
+from nejax.pipeline.stages.importance import Importance
+from nejax.pipeline.stages.order import Results
 
 
-def write_atlas(run: Run) -> Path:
-    """Make the atlas of a run from its stores; stages that are not done are run first.
+def write_atlas(results: Results, path: Path) -> dict[str, Any]:
+    """Write the atlas of what the stages of a run found; runs nothing.
 
-    It is written under another name and renamed when it is whole. Its bytes depend only on what the stores hold: a run
-    that was interrupted ends with the same ones. The folder needs neither the model nor the rest of the run directory,
-    and can be copied elsewhere.
+    It is written under another name and renamed when it is whole. Its bytes depend only on the results: a run that was
+    interrupted ends with the same ones. The folder needs neither the model nor the run directory, and can be copied
+    elsewhere.
 
     Args:
-        run: its features are read layer by layer; no more than one layer's are held at once, nor more than one shard
-            of its sequences. To find similar ones, the
-            input of each feature's central example is held for a while.
+        results: from `nejax.pipeline.stages.order.results_of`; the features are read layer by layer, the sequences
+            shard by shard.
+        path: the atlas's folder, replaced if it is there.
 
     Returns:
-        The atlas's folder, `atlas` in the run directory. If it is there already, only its digests are compared; where a
-        file is damaged, that is said and all is written anew.
+        Facts for the manifest: the number of neurons, features and examples, the format, bytes, and each file's digest.
 
     Raises:
-        UserError: the disk is full (what the run's stages have stored stays usable).
-        DamagedStore: a store is not what was written; call again to have it made anew.
+        UserError: the disk is full.
+        DamagedStore: a store is not what was written.
     """
-    run.refuse_other_sources()
-    path = run.directory.path / FOLDER
-    if run.directory.is_done(FOLDER):
-        damage = _damage(run, path)
-        if not damage:
-            return path
-        print(str(run.directory.damaged(FOLDER, damage)).partition(";")[0] + ": making it anew", file=sys.stderr)
-    finish(run)
-    if not is_first():
-        return path
-    partial = path.with_name(f"{FOLDER}.partial")
+    partial = path.with_name(f"{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with stop_on_full_disk(run.directory.path):
+        with stop_on_full_disk(path.parent):
             partial.mkdir()
-            facts = _write_files(run, partial)
+            facts = _write_files(results, partial)
             shutil.rmtree(path, ignore_errors=True)
             partial.rename(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    run.directory.mark(FOLDER, facts)
-    return path
+    return facts
 
 
-def _write_files(run: Run, folder: Path) -> dict[str, Any]:
+def damage_of(path: Path, facts: Mapping[str, Any]) -> str:
+    """What is wrong with an atlas's folder, in words; nothing if all is right.
+
+    Args:
+        path: the folder.
+        facts: from `write_atlas`.
+    """
+    if facts.get("format") != FORMAT:
+        return f"its format is an earlier version's; this one writes format {FORMAT}"
+    for name, digest in facts.get("files", {}).items():
+        if not (path / name).is_file():
+            return f"{name} is gone"
+        if _digest(path / name) != digest:
+            return f"{name} is not what was written"
+    return ""
+
+
+def _write_files(results: Results, folder: Path) -> dict[str, Any]:
     """Write the tokenizer, the arrays and the database; return facts for the manifest."""
-    tokenizer = run.loaded.tokenizer
-    tokenizer.save_pretrained(folder / TOKENIZER)
+    results.tokenizer.save_pretrained(folder / TOKENIZER)
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(contextlib.closing(sqlite3.connect(folder / DATABASE, isolation_level=None)))
         for line in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", *SCHEMA, "BEGIN"):
             database.execute(line)
         arrays = {name: stack.enter_context(_ArrayFile(folder / f"{name}.npy")) for name in ARRAYS}
-        chosen, table = run.inputs(), token_bytes(tokenizer)
-        peaks, places = _write_corpus(run.tokens(), chosen, table, database, arrays)
-        counts, feature_of = _write_layers(run, chosen, Texts(table), database, arrays)
+        table = token_bytes(results.tokenizer)
+        peaks, places = _write_corpus(results.sequences, results.inputs.chosen, table, database, arrays)
+        counts, feature_of = _write_layers(results, Texts(table), database, arrays)
         _write_peaks(feature_of[peaks], places, arrays)
-        _write_similar(run, counts["features"], arrays)
-        _write_importance(run, chosen, arrays["importance"])
-        _write_bands(run, counts["neurons"], arrays)
-        _write_meta(run.directory.manifest, chosen, counts, database)
+        _write_similar(results.similar, counts["features"], arrays)
+        _write_importance(results.importance, results.inputs.chosen, arrays["importance"])
+        _write_bands(results.census, counts["neurons"], arrays)
+        _write_meta(results, counts, database)
         for line in (*INDEXES, "COMMIT"):
             database.execute(line)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     digests = {str(file.relative_to(folder)): _digest(file) for file in files}
     return counts | {"format": FORMAT, "bytes": sum(file.stat().st_size for file in files), "files": digests}
-
-
-def _damage(run: Run, folder: Path) -> str:
-    """What is wrong with a file of an atlas that was written; nothing if all is right."""
-    facts = run.directory.manifest["stages"][FOLDER]
-    if facts.get("format") != FORMAT:
-        return f"its format is an earlier version's; this one writes format {FORMAT}"
-    for name, digest in facts.get("files", {}).items():
-        if not (folder / name).is_file():
-            return f"{name} is gone"
-        if _digest(folder / name) != digest:
-            return f"{name} is not what was written"
-    return ""
 
 
 def _digest(file: Path) -> str:
@@ -119,7 +108,7 @@ def _digest(file: Path) -> str:
 
 def _write_corpus(
     shards: SequenceShards,
-    chosen: Store,
+    chosen: Chosen,
     table: Sequence[bytes],
     database: sqlite3.Connection,
     arrays: Mapping[str, "_ArrayFile"],
@@ -128,8 +117,8 @@ def _write_corpus(
     names = (name for of_shard in shards.documents() for name in of_shard)
     _insert_rows(database, "documents", ("id", "name"), enumerate(names))
     smallest = np.min_scalar_type(max(int(piece.tokens.max()) for piece in shards.stream()))
-    position, found = chosen["position"].ravel(), []
-    for shard, (piece, examples, rows) in enumerate(rows_by_piece(shards.stream(), chosen["sequence"])):
+    position, found = chosen.position.ravel(), []
+    for shard, (piece, examples, rows) in enumerate(rows_by_piece(shards.stream(), chosen.sequence)):
         first = arrays["tokens"].n_rows
         of_term, peaks, places = index_piece(piece.tokens, piece.length, table, rows, position[examples], first)
         _insert_rows(database, "words", ("word", "shard", "places"), rows_of_places(of_term, shard))
@@ -147,76 +136,70 @@ def _write_peaks(features: np.ndarray, places: np.ndarray, arrays: Mapping[str, 
 
 
 def _write_layers(
-    run: Run, chosen: Store, texts: Texts, database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
+    results: Results, texts: Texts, database: sqlite3.Connection, arrays: Mapping[str, "_ArrayFile"]
 ) -> tuple[dict[str, int], np.ndarray]:
     """Write what there is of every layer's neurons; return how many there are of what, and each example's feature."""
-    collection, peaks_of_all = run.collection(), _texts_at_peaks(run.tokens(), chosen, texts)
-    census = census_stage(run) if run.settings.census else None
-    feature_of = np.full(chosen["sequence"].shape, -1, np.int32)
+    inputs, collection, census = results.inputs, results.collection, results.census
+    peaks_of_all = _texts_at_peaks(results.sequences, inputs.chosen, texts)
+    feature_of = np.full(inputs.chosen.sequence.shape, -1, np.int32)
     n_features = n_examples = 0
-    for layer, found in enumerate(run.features()):
-        there = chosen["sequence"][layer] >= 0
+    for layer, found in enumerate(results.features):
+        there = inputs.chosen.sequence[layer] >= 0
         peaks = peaks_of_all[layer][there]
-        first, least = (n_features, n_examples), run.least_similarities(layer, found)
-        tables = layer_tables(layer, found, chosen, collection, peaks, texts.texts, *first, least, census)
+        tables = layer_tables(layer, found, inputs, collection, peaks, texts.texts, n_features, n_examples, census)
         for name, columns in tables._asdict().items():
             _insert(database, name, columns)
         feature_of[layer][there] = tables.examples["feature_id"]
-        arrays["window"].append(chosen["window"][layer][there])
-        arrays["coordinates"].append(found["coordinates"][there])
-        arrays["histogram"].append(chosen["histogram"][layer])
-        # The store of a layer without features has one row of zeros.
-        arrays["directions"].append(found["directions"][: len(tables.features["id"])])
-        arrays["merges"].append(found["merges"])
+        arrays["window"].append(inputs.window[layer][there])
+        arrays["coordinates"].append(found.coordinates[there])
+        arrays["histogram"].append(inputs.histogram[layer])
+        arrays["directions"].append(found.directions)
+        arrays["merges"].append(found.merges)
         n_features += len(tables.features["id"])
         n_examples += len(tables.examples["id"])
     counts = {"neurons": arrays["merges"].n_rows, "features": n_features, "examples": n_examples}
     return counts, feature_of.ravel()
 
 
-def _texts_at_peaks(shards: SequenceShards, chosen: Store, texts: Texts) -> np.ndarray:
+def _texts_at_peaks(shards: SequenceShards, chosen: Chosen, texts: Texts) -> np.ndarray:
     """[n_layers, d_mlp, n_examples] int32: the number of the text at every example's peak; 0 where there is none."""
-    numbers, position = np.zeros(chosen["sequence"].shape, np.int32), chosen["position"].ravel()
-    for piece, examples, rows in rows_by_piece(shards.stream(), chosen["sequence"]):
+    numbers, position = np.zeros(chosen.sequence.shape, np.int32), chosen.position.ravel()
+    for piece, examples, rows in rows_by_piece(shards.stream(), chosen.sequence):
         numbers.reshape(-1)[examples] = texts.numbers_at(piece.tokens, piece.length, rows, position[examples])
     return numbers
 
 
-def _write_similar(run: Run, n_features: int, arrays: Mapping[str, "_ArrayFile"]) -> None:
-    none = {"feature": np.empty((n_features, 0), np.int32), "similarity": np.empty((n_features, 0))}
-    found = similar(run) if run.settings.similar else none
-    arrays["similar"].append(found["feature"])
-    arrays["similarity"].append(found["similarity"].astype(np.float16))
+def _write_similar(found: Similar | None, n_features: int, arrays: Mapping[str, "_ArrayFile"]) -> None:
+    found = found or Similar(np.empty((n_features, 0), np.int32), np.empty((n_features, 0), np.float32))
+    arrays["similar"].append(found.feature)
+    arrays["similarity"].append(found.similarity.astype(np.float16))
 
 
-def _write_importance(run: Run, chosen: Store, file: "_ArrayFile") -> None:
+def _write_importance(found: Importance | None, chosen: Chosen, file: "_ArrayFile") -> None:
     """Of all examples, those that were not measured included: they have no importance."""
-    there = chosen["sequence"].reshape(-1) >= 0
-    if not run.settings.importance:
+    there = chosen.sequence.reshape(-1) >= 0
+    if found is None:
         file.append(np.empty((int(there.sum()), 0), np.float16))
         return
-    found = importance(run)
-    activation = chosen["activation"].reshape(-1)[found["example"]]
-    of_tokens = np.asarray(token_importance(activation, found["without"]))[:, ::-1]  # as the text runs
+    activation = chosen.activation.reshape(-1)[found.example]
+    of_tokens = np.asarray(token_importance(activation, found.without))[:, ::-1]  # as the text runs
     of_all = np.full((len(there), of_tokens.shape[1]), np.nan, np.float16)
-    of_all[found["example"]] = of_tokens
+    of_all[found.example] = of_tokens
     file.append(of_all[there])
 
 
-def _write_bands(run: Run, n_neurons: int, arrays: Mapping[str, "_ArrayFile"]) -> None:
-    if run.settings.census:
-        found = census_stage(run)
-        distance, count = (found[name].reshape(n_neurons, -1) for name in ("band_mean_distance", "band_count"))
-    else:
+def _write_bands(census: Census | None, n_neurons: int, arrays: Mapping[str, "_ArrayFile"]) -> None:
+    if census is None:
         distance = count = np.empty((n_neurons, 0))
+    else:
+        distance, count = (x.reshape(n_neurons, -1) for x in (census.band_mean_distance, census.band_count))
     arrays["bands"].append(distance.astype(np.float32))
     arrays["band_counts"].append(count.astype(np.uint32))
 
 
-def _write_meta(
-    manifest: Mapping[str, Any], chosen: Store, counts: Mapping[str, int], database: sqlite3.Connection
-) -> None:
-    n_layers, d_mlp, _ = chosen["sequence"].shape
+def _write_meta(results: Results, counts: Mapping[str, int], database: sqlite3.Connection) -> None:
+    manifest, inputs = results.manifest, results.inputs
+    n_layers, d_mlp, _ = inputs.chosen.sequence.shape
     settings = manifest["settings"]
     # How long stages took differs from run to run; the atlas does not. How the sequences lie on disk is not its matter,
     # nor what is made of it: an atlas that was damaged is made anew after its plots were drawn.
@@ -231,15 +214,15 @@ def _write_meta(
         "n_layers": n_layers,
         "d_mlp": d_mlp,
         "sides": manifest["model"].get("sides", 1),
-        "d_model": chosen["reference"].shape[2],
+        "d_model": inputs.reference.shape[2],
         "window_before": WINDOW_BEFORE,
         "window_after": WINDOW_AFTER,
         "n_features": counts["features"],
         "n_examples": counts["examples"],
-        "n_sampled_tokens": manifest["stages"]["inputs"]["sampled_tokens"],
+        "n_sampled_tokens": int(inputs.histogram[0, 0].sum()),
         "n_similar": settings["similar"],
-        "importance_window": settings["importance_window"] if settings["importance"] else None,
-        "band_edges": list(EDGES) if settings["census"] else [],
+        "importance_window": settings["importance_window"] if results.importance else None,
+        "band_edges": list(EDGES) if results.census else [],
     }
     values = [json.dumps(value, sort_keys=True) for value in meta.values()]
     _insert(database, "meta", {"key": np.array(list(meta), object), "value": np.array(values, object)})

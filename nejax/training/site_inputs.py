@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from nejax.errors import UserError
 from nejax.models.families.transformer import Transformer
 from nejax.models.sae.hook_points import Site
 from nejax.pipeline.corpus.sequences import SequenceShards
 from nejax.pipeline.corpus.windows import Sequences
-from nejax.pipeline.passes.collect import peakable
+from nejax.pipeline.passes.peaks import PeakRule
 from nejax.pipeline.run.devices import AXIS, fetch, fill_up, place, up_to_devices
 
 
@@ -26,8 +26,7 @@ class SiteReader:
     Args:
         model: the whole of it.
         site: where.
-        special: token ids at which nothing is read.
-        first_position: the first position that is read; 1 leaves out BOS, an attention sink.
+        rule: at which tokens it reads.
         centred: subtract from each value its mean over `d_model`.
         batch_size: sequences a pass, on all devices together; filled up to a multiple of their number.
     """
@@ -37,21 +36,15 @@ class SiteReader:
         model: Transformer,
         site: Site,
         *,
-        special: np.ndarray,
-        first_position: int = 1,
+        rule: PeakRule,
         centred: bool = False,
         batch_size: int = 16,
     ):
         self.site, self.centred, self.d = site, centred, model.config.d_model
-        self._special, self._first = np.asarray(special, np.int32), first_position
+        self.positions = rule.allowed_in
         self._batch_size = up_to_devices(batch_size)
         self._graph, state = nnx.split(model.first_layers(site.layer + 1))
         self._state = place(state)
-
-    def positions(self, sequences: Sequences) -> Bool[np.ndarray, "n seq"]:
-        """Where these sequences are read."""
-        tokens, length = jnp.asarray(sequences.tokens), jnp.asarray(sequences.length)
-        return np.asarray(peakable(tokens, length, jnp.asarray(self._special), self._first))
 
     def __call__(self, sequences: Sequences) -> Float[np.ndarray, "n_inputs d_model"]:
         """What is at the site, float32, sequence after sequence.

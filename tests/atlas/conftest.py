@@ -8,7 +8,7 @@ import pytest
 from small_run import make_corpus, make_model
 
 from nejax.atlas.atlas import Atlas, open_atlas
-from nejax.atlas.write import write_atlas
+from nejax.atlas.build import atlas_of
 from nejax.pipeline.stages.run import Run, Settings
 
 
@@ -24,7 +24,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def run(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The small run, with its atlas."""
     run = Run(tmp_path_factory.mktemp("runs") / "small", settings, quiet=True)
-    write_atlas(run)
+    atlas_of(run)
     return run
 
 
@@ -44,7 +44,7 @@ def two_sided_run(settings: Settings, run: Run, tmp_path_factory: pytest.TempPat
     del manifest["stages"]["atlas"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     two_sided = Run(folder, settings, quiet=True)
-    write_atlas(two_sided)
+    atlas_of(two_sided)
     return two_sided
 
 
@@ -61,7 +61,7 @@ def full_run(settings: Settings, run: Run, tmp_path_factory: pytest.TempPathFact
     shutil.copytree(run.directory.path, folder)
     asked = dataclasses.replace(settings, importance=True, importance_examples=2, importance_window=6, census=True)
     full = Run(folder, asked, quiet=True)
-    write_atlas(full)
+    atlas_of(full)
     return full
 
 

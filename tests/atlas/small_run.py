@@ -12,6 +12,7 @@ from nejax.models.formats.tokens import train_tokenizer
 from nejax.models.formats.weights import save_weights
 from nejax.pipeline.corpus.windows import Sequences
 from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.tokens import TOKENS
 
 N_LAYERS, D_MLP = 3, 64
 DEAD_LAYER, DEAD_NEURON = 1, (0, 5)
@@ -51,5 +52,5 @@ def make_corpus(directory: Path) -> Path:
 
 def all_sequences(run: Run) -> Sequences:
     """Of a finished run."""
-    shards = run.tokens()
+    shards = TOKENS.of(run)
     return shards.take(np.arange(shards.n_sequences))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, all_sequences
+from stage_stores import layers_of, store_of
 
 import nejax
 from nejax.atlas.atlas import Atlas, open_atlas
@@ -20,8 +21,9 @@ from nejax.errors import UserError
 from nejax.models.families.gpt2 import GPT2
 from nejax.pipeline.passes.gather import WINDOW_AFTER, WINDOW_BEFORE
 from nejax.pipeline.stages import run as stages
+from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
 from nejax.pipeline.stages.run import Run, Settings
-from nejax.pipeline.stages.similar import similar
+from nejax.pipeline.stages.similar import SIMILAR
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def alive(neurons: list[Neuron]) -> list[Neuron]:
 
 
 def test_examples_are_those_of_the_stores(neurons, run):
-    chosen, sequences = run.inputs(), all_sequences(run)
+    chosen, sequences = store_of(run, INPUTS), all_sequences(run)
     for neuron in neurons:
         store = {name: chosen[name][neuron.layer, neuron.index] for name in ("sequence", "position", "activation")}
         examples = neuron.examples
@@ -111,7 +113,7 @@ def test_other_heights_give_coarser_and_finer_features(alive):
 
 
 def test_linkages_are_those_of_the_stores(neurons, run):
-    found = list(run.features())
+    found = layers_of(run)
     for neuron in neurons:
         np.testing.assert_array_equal(neuron.linkage.merges, found[neuron.layer]["merges"][neuron.index])
         assert neuron.linkage.n_merges == found[neuron.layer]["n_merges"][neuron.index]
@@ -124,8 +126,8 @@ def test_directions_are_the_mean_unit_embeddings(alive, run):
     float16 rounds an entry by up to 2**-11 of it, or by 2**-25 if it is small, and the length with it.
     """
     model: GPT2 = run.loaded.model
-    w_in, input_of = np.asarray(model.input_weights(), np.float64), run.inputs()["input_of"]
-    inputs = [run.directory.load(f"inputs-{layer:02d}")["inputs"] for layer in range(N_LAYERS)]
+    w_in, input_of = np.asarray(model.input_weights(), np.float64), store_of(run, INPUTS)["input_of"]
+    inputs = [inputs_of_layer(run, layer) for layer in range(N_LAYERS)]
     for neuron in alive:
         rows = input_of[neuron.layer, neuron.index, : neuron.n_examples]
         embeddings = inputs[neuron.layer][rows] * w_in[neuron.layer, :, neuron.index]
@@ -140,7 +142,7 @@ def test_directions_are_the_mean_unit_embeddings(alive, run):
 
 
 def test_similar_features_are_those_of_the_store(atlas, alive, run):
-    store, table, n_listed = similar(run), atlas.features_table(), 0
+    store, table, n_listed = store_of(run, SIMILAR), atlas.features_table(), 0
     similarity = store["similarity"].astype(np.float16).astype(float)
     for neuron in alive:
         for feature in neuron.features:

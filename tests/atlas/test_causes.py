@@ -4,13 +4,15 @@ import math
 
 import numpy as np
 import pytest
+from stage_stores import layers_of, store_of
 
 import nejax
 from nejax.atlas.atlas import Atlas
 from nejax.errors import UserError
 from nejax.neuron.importance import token_importance
-from nejax.pipeline.stages.census import census_stage
-from nejax.pipeline.stages.importance import importance
+from nejax.pipeline.stages.census import CENSUS
+from nejax.pipeline.stages.importance import IMPORTANCE
+from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
 from nejax.pipeline.stages.run import Run
 
 WINDOW = 6
@@ -22,7 +24,7 @@ def living(atlas: Atlas):
 
 
 def test_an_examples_importance_is_at_the_tokens_up_to_its_peak(full_run: Run, full_atlas: Atlas):
-    store, chosen = importance(full_run), full_run.inputs()
+    store, chosen = store_of(full_run, IMPORTANCE), store_of(full_run, INPUTS)
     of_example = dict(zip(store["example"].tolist(), store["without"], strict=True))
     n_examples, measured = chosen["sequence"].shape[2], 0
     for neuron in living(full_atlas):
@@ -49,9 +51,11 @@ def test_the_two_most_central_examples_of_each_feature_are_measured(full_atlas: 
 
 
 def test_the_census_is_in_tables_and_entries(full_run: Run, full_atlas: Atlas):
-    store, features, neurons = census_stage(full_run), full_atlas.features_table(), full_atlas.neurons_table()
-    for name in ("frequency", "coverage", "min_similarity"):
+    store, features, neurons = store_of(full_run, CENSUS), full_atlas.features_table(), full_atlas.neurons_table()
+    for name in ("frequency", "coverage"):
         np.testing.assert_allclose(features[name], store[name], rtol=1e-6)
+    least = np.concatenate([found["min_similarity"] for found in layers_of(full_run)])
+    np.testing.assert_array_equal(features["min_similarity"], least)
     np.testing.assert_allclose(neurons["corpus_mean_distance"], store["corpus_mean_distance"].ravel(), rtol=1e-6)
     np.testing.assert_allclose(neurons["coverage"], store["neuron_coverage"].ravel(), rtol=1e-6)
     edges, distances, counts = full_atlas.bands_table()
@@ -69,9 +73,9 @@ def test_the_census_is_in_tables_and_entries(full_run: Run, full_atlas: Atlas):
 
 def test_examples_are_assigned_to_their_own_features_by_what_the_atlas_says(full_run: Run, full_atlas: Atlas):
     """Directions and least similarities as they are stored. Nearly all: see the counts in the manifest."""
-    shared, w_in, right, n = full_run.inputs(), full_run.input_weights, 0, 0
+    shared, w_in, right, n = store_of(full_run, INPUTS), full_run.input_weights, 0, 0
     for neuron in living(full_atlas):
-        inputs = full_run.directory.load(f"inputs-{neuron.layer:02d}")["inputs"]
+        inputs = inputs_of_layer(full_run, neuron.layer)
         x = inputs[shared["input_of"][neuron.layer, neuron.index, : neuron.n_examples]]
         directions = np.stack([feature.direction for feature in neuron.features])
         least = np.array([feature.min_similarity for feature in neuron.features], np.float32)

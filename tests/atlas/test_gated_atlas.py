@@ -8,8 +8,8 @@ from flax import nnx
 from small_run import make_corpus
 
 from nejax.atlas.atlas import Atlas, open_atlas
+from nejax.atlas.build import atlas_of
 from nejax.atlas.summary import summarize
-from nejax.atlas.write import write_atlas
 from nejax.models.families.llama import Llama, LlamaConfig
 from nejax.models.formats.tokens import train_tokenizer
 from nejax.models.formats.weights import save_weights
@@ -31,7 +31,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
     save_weights(Llama(CONFIG, rngs=nnx.Rngs(params=0)), folder / "model", tokenizer)
     settings = Settings(model=str(folder / "model"), corpus=str(corpus), seq_len=SEQ_LEN, keep=8, examples=6)
     run = Run(folder / "run", settings, quiet=True)
-    write_atlas(run)
+    atlas_of(run)
     return open_atlas(run.directory.path)
 
 

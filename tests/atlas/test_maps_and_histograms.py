@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, all_sequences
+from stage_stores import layers_of, store_of
 
 from nejax.atlas.atlas import Atlas
 from nejax.atlas.neuron import Neuron
 from nejax.models.families.gpt2 import GPT2
-from nejax.pipeline.passes.collect import peakable
 from nejax.pipeline.passes.histogram import N_BINS, sample_sequences
+from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
 from nejax.pipeline.stages.run import Run
 
 
@@ -26,15 +27,14 @@ def neurons(atlas: Atlas) -> list[Neuron]:
 def sampled(run: Run) -> np.ndarray:
     """[n_layers, n_tokens, d_mlp] activations at the sampled tokens, from one plain pass."""
     sequences = all_sequences(run)
-    tokens, length = jnp.asarray(sequences.tokens), jnp.asarray(sequences.length)
-    can_peak = np.asarray(peakable(tokens, length, jnp.asarray(run.special_tokens()), 1))
+    can_peak, tokens = run.peak_rule.allowed_in(sequences), jnp.asarray(sequences.tokens)
     sample = sample_sequences(can_peak.sum(axis=1), can_peak.shape[1], run.settings.seed)
     _, activation = run.loaded.model(tokens[sample], reader=lambda view: view.activation)
     return np.asarray(activation)[:, can_peak[sample]]
 
 
 def test_the_arrays_are_those_of_the_stores_without_empty_places(run: Run):
-    chosen, found = run.inputs(), list(run.features())
+    chosen, found = store_of(run, INPUTS), layers_of(run)
     there = chosen["sequence"] >= 0
     coordinates, histogram = (
         np.load(run.directory.path / "atlas" / f"{name}.npy") for name in ("coordinates", "histogram")
@@ -52,8 +52,8 @@ def test_the_columns_are_those_of_the_stores(run: Run):
     ((n_tokens,),) = database.execute("SELECT value FROM meta WHERE key = 'n_sampled_tokens'").fetchall()
     database.close()
     lowest, share = np.array(rows, float).T
-    np.testing.assert_array_equal(lowest, run.inputs()["lowest_activation"].ravel())
-    np.testing.assert_array_equal(share, np.concatenate([store["coordinates_share"] for store in run.features()]))
+    np.testing.assert_array_equal(lowest, store_of(run, INPUTS)["lowest_activation"].ravel())
+    np.testing.assert_array_equal(share, np.concatenate([store["coordinates_share"] for store in layers_of(run)]))
     assert int(n_tokens) == run.directory.manifest["stages"]["inputs"]["sampled_tokens"]
 
 
@@ -64,8 +64,8 @@ def test_coordinates_are_the_scores_of_the_unit_embeddings(neurons: list[Neuron]
     there only the share is looked at.
     """
     model: GPT2 = run.loaded.model
-    w_in, input_of = np.asarray(model.input_weights(), np.float64), run.inputs()["input_of"]
-    inputs = [run.directory.load(f"inputs-{layer:02d}")["inputs"] for layer in range(N_LAYERS)]
+    w_in, input_of = np.asarray(model.input_weights(), np.float64), store_of(run, INPUTS)["input_of"]
+    inputs = [inputs_of_layer(run, layer) for layer in range(N_LAYERS)]
     n_compared = 0
     for neuron in neurons:
         if neuron.n_examples < 3:

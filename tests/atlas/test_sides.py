@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from small_run import D_MLP, DEAD_NEURON, N_LAYERS
+from stage_stores import store_of
 
 from nejax.atlas.atlas import Atlas
 from nejax.atlas.neuron import Neuron
@@ -14,6 +15,7 @@ from nejax.atlas.plots import plot_measures
 from nejax.atlas.summary import summarize
 from nejax.atlas.units import Units
 from nejax.errors import UserError
+from nejax.pipeline.stages.inputs import INPUTS
 
 HALF = D_MLP // 2
 
@@ -123,7 +125,7 @@ def test_tables_run_over_units(two_sided_atlas, atlas):
 
 
 def test_what_was_left_out_is_told_with_the_neuron(atlas, run):
-    left = run.inputs()["repeats_left_out"]
+    left = store_of(run, INPUTS)["repeats_left_out"]
     layer, index = divmod(int(left.argmax()), D_MLP)
     assert atlas.neuron(layer, index).repeats_left_out == left.max() > 0
 

@@ -13,22 +13,27 @@ from typing import Any
 import numpy as np
 import pytest
 from small_run import D_MLP, DEAD_LAYER, DEAD_NEURON, N_LAYERS, all_sequences
+from stage_stores import layers_of, store_of
 
 from nejax.atlas import write
 from nejax.atlas.atlas import Atlas, open_atlas
+from nejax.atlas.build import atlas_of
 from nejax.atlas.schema import SCHEMA
 from nejax.errors import UserError
 from nejax.models.formats.tokens import token_bytes
 from nejax.neuron.polysemanticity import Polysemanticity
-from nejax.pipeline.run.directory import Store
+from nejax.pipeline.run.directory import RunDirectory, Store
 from nejax.pipeline.stages import run as stages
+from nejax.pipeline.stages.collect import COLLECT
+from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
 from nejax.pipeline.stages.run import Run, Settings
+from nejax.pipeline.stages.tokens import TOKENS
 
 
 @pytest.fixture(scope="module")
 def found(run: Run) -> list[Store]:
     """The stores of the features, a layer each."""
-    return list(run.features())
+    return layers_of(run)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def test_neurons_have_the_measures_of_the_features_stage(tables, found):
 
 
 def test_neurons_have_the_activity_of_the_collect_stage(tables, run):
-    rows, store = tables["neurons"], run.collect()
+    rows, store = tables["neurons"], store_of(run, COLLECT)
     n = store["count"].ravel().astype(float)
     np.testing.assert_array_equal(column(rows, "firing_rate"), store["n_fired"].ravel() / n)
     np.testing.assert_array_equal(column(rows, "max_activation"), store["activation"][..., 0].ravel().astype(float))
@@ -79,14 +84,14 @@ def test_neurons_have_the_activity_of_the_collect_stage(tables, run):
 
 
 def test_neurons_have_what_was_left_out(tables, run):
-    left = run.inputs()["repeats_left_out"]
+    left = store_of(run, INPUTS)["repeats_left_out"]
     assert left.shape == (N_LAYERS, D_MLP) and left.any()
     np.testing.assert_array_equal(column(tables["neurons"], "repeats_left_out"), left.ravel())
     assert left.sum() == run.directory.manifest["stages"]["inputs"]["repeats_left_out"]
 
 
 def test_examples_are_those_of_the_stores_neuron_by_neuron(tables, run, found):
-    chosen = run.inputs()
+    chosen = store_of(run, INPUTS)
     neurons, features, examples = tables["neurons"], tables["features"], iter(tables["examples"])
     next_id = 0
     for layer in range(N_LAYERS):
@@ -169,7 +174,7 @@ def texts_by_bytes(tokens: list[bytes]) -> list[tuple[str, bool]]:
 
 
 def test_arrays_are_those_of_the_stores_without_empty_places(run, found):
-    sequences, chosen = all_sequences(run), run.inputs()
+    sequences, chosen = all_sequences(run), store_of(run, INPUTS)
     there = chosen["sequence"] >= 0
     assert array(run, "tokens").dtype == np.uint16
     np.testing.assert_array_equal(array(run, "tokens"), sequences.tokens)
@@ -178,15 +183,15 @@ def test_arrays_are_those_of_the_stores_without_empty_places(run, found):
     np.testing.assert_array_equal(array(run, "window"), chosen["window"][there])
     assert array(run, "window").dtype == np.float16
     np.testing.assert_array_equal(array(run, "merges"), np.concatenate([store["merges"] for store in found]))
-    per_layer = [store["directions"][: store["n_clusters"].sum()] for store in found]
-    assert len(per_layer[DEAD_LAYER]) == 0 < len(found[DEAD_LAYER]["directions"])
+    per_layer = [store["directions"] for store in found]
+    assert len(per_layer[DEAD_LAYER]) == 0
     np.testing.assert_array_equal(array(run, "directions"), np.concatenate(per_layer))
 
 
 def test_similar_features_are_by_the_inputs_of_central_examples(tables, run, settings):
     """Against all pairs, from the tables and the stores of inputs."""
-    chosen, inputs, neuron = run.inputs(), [], []
-    distinct = [run.directory.load(f"inputs-{layer:02d}")["inputs"] for layer in range(N_LAYERS)]
+    chosen, inputs, neuron = store_of(run, INPUTS), [], []
+    distinct = [inputs_of_layer(run, layer) for layer in range(N_LAYERS)]
     for feature in tables["features"]:
         layer, index = divmod(feature["neuron_id"], D_MLP)
         rank = tables["examples"][feature["central_example"]]["rank"]
@@ -220,7 +225,7 @@ def test_examples_are_found_by_sequence(run):
 
 def test_documents_and_manifest(tables, run):
     assert [row["name"] for row in tables["documents"]] == [
-        name for names in run.tokens().documents() for name in names
+        name for names in TOKENS.of(run).documents() for name in names
     ]
     meta = {row["key"]: json.loads(row["value"]) for row in tables["meta"]}
     assert meta["manifest"]["settings"] == run.directory.manifest["settings"]
@@ -275,7 +280,7 @@ def test_the_same_stores_give_the_same_bytes_however_long_they_took(run, copied)
     (copied.directory.path / "atlas.partial" / "stale").write_text("of a run that was killed")
     (copied.directory.path / "atlas").mkdir()
     (copied.directory.path / "atlas" / "stale").write_text("of a run that was killed before it noted its end")
-    path = write.write_atlas(copied)
+    path = atlas_of(copied)
     assert contents(path) == contents(run.directory.path / "atlas")
     assert not (copied.directory.path / "atlas.partial").exists()
     assert copied.directory.is_done("atlas")
@@ -287,7 +292,7 @@ def test_missing_stages_are_run_first(run, copied):
         name = f"features-{layer:02d}"
         del copied.directory.manifest["stages"][name]
         shutil.rmtree(copied.directory.path / name)
-    assert contents(write.write_atlas(copied)) == contents(run.directory.path / "atlas")
+    assert contents(atlas_of(copied)) == contents(run.directory.path / "atlas")
 
 
 def test_a_second_time_nothing_is_read_or_written(run, settings, monkeypatch):
@@ -295,10 +300,10 @@ def test_a_second_time_nothing_is_read_or_written(run, settings, monkeypatch):
         raise AssertionError("not needed")
 
     monkeypatch.setattr(stages, "load_model", refuse)
-    monkeypatch.setattr(stages.RunDirectory, "load", refuse)
+    monkeypatch.setattr(RunDirectory, "load", refuse)
     path = run.directory.path / "atlas"
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
-    assert write.write_atlas(Run(run.directory.path, settings, quiet=True)) == path
+    assert atlas_of(Run(run.directory.path, settings, quiet=True)) == path
     assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*")}
 
 
@@ -311,16 +316,16 @@ def test_without_similar_features(copied, settings):
     manifest.write_text(json.dumps(changed))
     off = Run(copied.directory.path, dataclasses.replace(settings, similar=0), quiet=True)
     off.__dict__["loaded"] = copied.loaded
-    atlas = open_atlas(write.write_atlas(off))
+    atlas = open_atlas(atlas_of(off))
     assert "similar" not in off.directory.manifest["stages"]
     assert array(off, "similar").shape == array(off, "similarity").shape == (len(atlas.features_table()["id"]), 0)
     assert [feature.similar for feature in atlas.neuron(0, 0).features] == [[]] * atlas.neuron(0, 0).n_features
 
 
 def test_an_atlas_that_was_deleted_is_written_again(run, copied):
-    write.write_atlas(copied)
+    atlas_of(copied)
     shutil.rmtree(copied.directory.path / "atlas")
-    assert contents(write.write_atlas(copied)) == contents(run.directory.path / "atlas")
+    assert contents(atlas_of(copied)) == contents(run.directory.path / "atlas")
 
 
 def fail_in_layer(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
@@ -349,22 +354,22 @@ def test_a_full_disk_is_named_and_leaves_the_run_as_it_was(copied, monkeypatch, 
     with monkeypatch.context() as patched:
         fill_disk(patched)
         with pytest.raises(UserError, match=r"the disk of .* is full; free some space and run the same command"):
-            write.write_atlas(copied)
+            atlas_of(copied)
     assert contents(copied.directory.path) == before
-    assert isinstance(open_atlas(write.write_atlas(copied)), Atlas)
+    assert isinstance(open_atlas(atlas_of(copied)), Atlas)
 
 
 def test_other_errors_pass_and_leave_nothing_behind(copied, monkeypatch):
     before = contents(copied.directory.path)
     fail_in_layer(monkeypatch, sqlite3.OperationalError("no such column"))
     with pytest.raises(sqlite3.OperationalError, match="no such column"):
-        write.write_atlas(copied)
+        atlas_of(copied)
     assert contents(copied.directory.path) == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "turned", "gone"])
 def test_an_atlas_with_a_damaged_file_is_named_and_written_again(damage, copied, capsys):
-    folder = write.write_atlas(copied)
+    folder = atlas_of(copied)
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     file = folder / "merges.npy"
     if damage == "gone":
@@ -372,7 +377,7 @@ def test_an_atlas_with_a_damaged_file_is_named_and_written_again(damage, copied,
     else:
         file.write_bytes(before[file][:-8] if damage == "cut" else before[file][:-1] + b"\xff")
     capsys.readouterr()
-    assert write.write_atlas(copied) == folder
+    assert atlas_of(copied) == folder
     assert f"{folder} is damaged (merges.npy is" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
     assert copied.directory.is_done("atlas") and "damaged" not in copied.directory.manifest

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks.python_text import python_installation
-from benchmarks.synthetic_atlas import Sizes, SyntheticRun
+from benchmarks.synthetic_atlas import Sizes, synthetic_atlas
 from nejax.atlas.atlas import Atlas, open_atlas
-from nejax.atlas.write import write_atlas
 from nejax.pipeline.corpus.documents import Document
 
 pytestmark = pytest.mark.slow
@@ -29,7 +28,7 @@ def documents() -> list[Document]:
 
 
 def made(folder: Path, documents: list[Document] | None, sizes: Sizes = SIZES) -> Atlas:
-    return open_atlas(write_atlas(SyntheticRun(folder, sizes, documents, own_tokens=HOSTILE[:2] + [LONG], quiet=True)))
+    return open_atlas(synthetic_atlas(folder, sizes, documents, HOSTILE[:2] + [LONG], quiet=True))
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny_gpt2 import D_MODEL, N_LAYERS, N_SEQUENCES, SEQ_LEN, SPECIAL, random_model, random_sequences, see_all
+from tiny_gpt2 import D_MODEL, N_LAYERS, N_SEQUENCES, RULE, SEQ_LEN, SPECIAL, random_model, random_sequences, see_all
 
 from nejax.errors import UserError
 from nejax.models.families.gpt2 import GPT2
 from nejax.models.sae.hook_points import Site
 from nejax.pipeline.corpus.sequences import SequenceShards
 from nejax.pipeline.corpus.windows import Account, Sequences, Shard
+from nejax.pipeline.passes.peaks import PeakRule
 from nejax.pipeline.run.directory import RunDirectory
 from nejax.training.site_inputs import InputStream, SiteReader, first_inputs
 
@@ -56,7 +57,7 @@ def where(sequences) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def read(model) -> SiteReader:
-    return SiteReader(model, Site(1, "mlp_input"), special=SPECIAL, batch_size=8)
+    return SiteReader(model, Site(1, "mlp_input"), rule=RULE, batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +97,15 @@ def test_every_site_of_the_last_layer(model, sequences, where):
 
     expected = see(few.tokens)
     for name in names:
-        found = SiteReader(model, Site(layer, name), special=SPECIAL, batch_size=5)(few)
+        found = SiteReader(model, Site(layer, name), rule=RULE, batch_size=5)(few)
         np.testing.assert_allclose(found, np.asarray(expected[name])[layer][where[:5]], rtol=1e-5, atol=1e-5)
 
 
 def test_centred_inputs_have_no_mean_and_the_first_position_can_be_read(model, sequences, inputs):
     site, nothing = Site(1, "mlp_input"), np.array([], np.int32)
-    found = SiteReader(model, site, special=SPECIAL, centred=True)(sequences)
+    found = SiteReader(model, site, rule=RULE, centred=True)(sequences)
     np.testing.assert_allclose(found, inputs - inputs.mean(axis=1, keepdims=True), rtol=1e-5, atol=1e-5)
-    everywhere = SiteReader(model, site, special=nothing, first_position=0)
+    everywhere = SiteReader(model, site, rule=PeakRule.of(nothing, 0))
     assert everywhere.positions(sequences).sum() == sequences.length.sum()
 
 
@@ -112,7 +113,7 @@ def test_values_that_are_not_finite_are_refused_with_their_place(model, sequence
     broken = random_model()
     broken.blocks.mlp_norm.scale[...] = broken.blocks.mlp_norm.scale[...].at[1, 3].set(np.nan)
     with pytest.raises(UserError, match="mlp_input of layer 1"):
-        SiteReader(broken, Site(1, "mlp_input"), special=SPECIAL)(some(sequences, slice(2)))
+        SiteReader(broken, Site(1, "mlp_input"), rule=RULE)(some(sequences, slice(2)))
 
 
 def test_the_first_inputs_come_in_the_order_of_the_text_and_no_more_is_read_than_needed(read, sequences, inputs, where):

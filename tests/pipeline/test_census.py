@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from flax import nnx
 from test_collect import Interruption, from_number, interrupted_after, with_nan
-from tiny_gpt2 import D_MLP, D_MODEL, DEAD, N_LAYERS, SPECIAL, random_model
+from tiny_gpt2 import D_MLP, D_MODEL, DEAD, N_LAYERS, RULE, random_model
 
 from nejax.errors import UserError
 from nejax.neuron._kernels import one_kernel
 from nejax.neuron.assignment import assign
 from nejax.neuron.embeddings import embedding_distances
 from nejax.neuron.polysemanticity import polysemanticity
+from nejax.pipeline.passes import census as census_module
 from nejax.pipeline.passes import census_tiles
 from nejax.pipeline.passes.census_tiles import EDGES, N_BANDS
-from nejax.pipeline.passes.collect import peakable
-from nejax.pipeline.stages import census as census_module
+from nejax.pipeline.run.checkpoints import Checkpoints
 from nejax.pipeline.stages.census import Census, census
 
 
@@ -49,7 +49,7 @@ def some_features(model, seen) -> dict[str, object]:
 
 def all_at_once(model, sequences, seen, features) -> tuple[Census, np.ndarray]:
     """Every mean distance from its pairs, every feature from `assign`; and the maxima."""
-    can_peak = np.asarray(peakable(*map(jnp.asarray, (sequences.tokens, sequences.length, SPECIAL)), 1))
+    can_peak = RULE.allowed_in(sequences)
     x, activation = seen.mlp_input[:, can_peak], seen.activation[:, can_peak]
     w_in, maximum = np.asarray(model.input_weights()), activation.max(axis=1)
     fires = activation > 0
@@ -119,7 +119,7 @@ def expected(expected_and_maximum) -> Census:
 
 @pytest.fixture(scope="module")
 def options(expected_and_maximum, features):
-    return {**features, "maximum": expected_and_maximum[1], "special": SPECIAL}
+    return {**features, "maximum": expected_and_maximum[1], "rule": RULE}
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_an_interrupted_census_goes_on_to_the_same_bits(
 ):
     monkeypatch.setattr(census_module, "CHECK_EVERY", 2)
     uninterrupted = census(model, from_number(sequences), batch_size=7, **options)
-    saving = {"checkpoints": tmp_path / "partial", "checkpoint_seconds": 0.0, "batch_size": 7, **options}
+    saving = {"checkpoints": Checkpoints(tmp_path / "partial", 0.0), "batch_size": 7, **options}
     for n_batches in interruptions:
         with pytest.raises(Interruption):
             census(model, from_number(sequences), progress=interrupted_after(n_batches), **saving)

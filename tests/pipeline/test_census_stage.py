@@ -8,6 +8,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stage_stores import layers_of, store_of
 from tiny_gpt2 import D_MLP, N_LAYERS, random_model
 
 from nejax.models.formats.tokens import train_tokenizer
@@ -15,12 +16,14 @@ from nejax.models.formats.weights import save_weights
 from nejax.neuron.assignment import assign, min_similarity_of_features
 from nejax.neuron.embeddings import unit_embeddings
 from nejax.neuron.split import calibrated_height
+from nejax.pipeline.passes import census as census_module
 from nejax.pipeline.passes.census_tiles import N_BANDS
 from nejax.pipeline.run.checkpoints import Checkpoints
 from nejax.pipeline.run.directory import Store
 from nejax.pipeline.run.settings import Settings
-from nejax.pipeline.stages import census as census_module
-from nejax.pipeline.stages.census import CENSUS_PARTIAL, census_stage
+from nejax.pipeline.stages.census import CENSUS
+from nejax.pipeline.stages.collect import COLLECT
+from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
 from nejax.pipeline.stages.run import Run
 
 DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]
@@ -53,13 +56,13 @@ def a_run(folder: Path, settings: Settings, **options: object) -> Run:
 @pytest.fixture(scope="module")
 def run(settings, tmp_path_factory) -> Run:
     run = a_run(tmp_path_factory.mktemp("finished") / "run", settings)
-    census_stage(run)
+    store_of(run, CENSUS)
     return run
 
 
 @pytest.fixture(scope="module")
 def store(run) -> Store:
-    return census_stage(run)
+    return store_of(run, CENSUS)
 
 
 def assert_identical(a: Store, b: Store) -> None:
@@ -70,7 +73,7 @@ def assert_identical(a: Store, b: Store) -> None:
 
 def test_the_store_fits_those_of_the_other_stages(run, store):
     facts = run.directory.manifest["stages"]["census"]
-    collected, features = run.collect(), list(run.features())
+    collected, features = store_of(run, COLLECT), layers_of(run)
     n_features = sum(int((layer["central"] >= 0).sum()) for layer in features)
     shapes = {name: np.shape(array) for name, array in store.items()}
     assert shapes == {
@@ -80,7 +83,7 @@ def test_the_store_fits_those_of_the_other_stages(run, store):
         "neuron_coverage": (N_LAYERS, D_MLP),
         "frequency": (n_features,),
         "coverage": (n_features,),
-        "min_similarity": (n_features,),
+        "n_tokens": (),
     }
     assert facts["tokens"] == run.directory.manifest["stages"]["collect"]["peakable_tokens"]
     assert facts["sequences"] == len(run.sizes[0])
@@ -89,22 +92,22 @@ def test_the_store_fits_those_of_the_other_stages(run, store):
     assert all(store["band_count"][neuron].sum() == 0 for neuron in DEAD)
     alive = collected["n_fired"] > 1
     assert np.isfinite(store["corpus_mean_distance"][alive]).all()
-    assert not (run.directory.path / CENSUS_PARTIAL).exists()
+    assert not run.partial("census").exists()
 
 
 def test_frequencies_are_at_least_those_of_the_stored_examples(run, store):
     """Whatever example its own feature has, the census met it too."""
     n_tokens, at = run.directory.manifest["stages"]["census"]["tokens"], 0
-    shared = run.inputs()
-    for layer, found in enumerate(run.features()):
-        inputs = run.directory.load(f"inputs-{layer:02d}")["inputs"]
+    shared = store_of(run, INPUTS)
+    for layer, found in enumerate(layers_of(run)):
+        inputs = inputs_of_layer(run, layer)
         at_directions = 0
         for neuron in range(D_MLP):
             k = int((found["central"][neuron] >= 0).sum())
             there = shared["input_of"][layer][neuron] >= 0
             x = inputs[shared["input_of"][layer][neuron][there]]
             directions = found["directions"][at_directions : at_directions + k]
-            minimum = store["min_similarity"][at : at + k] + 1e-5
+            minimum = found["min_similarity"][at_directions : at_directions + k] + 1e-5
             got = np.asarray(assign(x, run.input_weights[layer][:, neuron], directions, minimum).feature)
             met = np.bincount(got[got >= 0], minlength=k)
             assert (np.round(store["frequency"][at : at + k] * n_tokens) >= met).all()
@@ -117,10 +120,11 @@ def test_minimums_and_what_becomes_of_the_examples(clustering, settings, run, tm
     """Neuron by neuron, by the definitions. Without a height, it is the calibrated one."""
     if clustering != "average":
         run = a_run(tmp_path / "run", dataclasses.replace(settings, clustering=clustering))
-    store, shared, at = census_stage(run), run.inputs(), 0
+    CENSUS.finish(run)
+    shared = store_of(run, INPUTS)
     own = no_feature = n_examples = 0
-    for layer, found in enumerate(run.features()):
-        inputs, at_directions = run.directory.load(f"inputs-{layer:02d}")["inputs"], 0
+    for layer, found in enumerate(layers_of(run)):
+        inputs, at_directions = inputs_of_layer(run, layer), 0
         for neuron in range(D_MLP):
             w = run.input_weights[layer][:, neuron]
             k, label = int((found["central"][neuron] >= 0).sum()), found["label"][neuron]
@@ -137,11 +141,12 @@ def test_minimums_and_what_becomes_of_the_examples(clustering, settings, run, tm
                     float(height), float(pairs.mean()) if len(pairs) else 0.0, len(mine)
                 )
                 # cohesion is a mean of float32 cosines
-                np.testing.assert_allclose(store["min_similarity"][at + feature], wanted, rtol=1e-5)
+                np.testing.assert_allclose(found["min_similarity"][at_directions + feature], wanted, rtol=1e-5)
             directions = found["directions"][at_directions : at_directions + k]
-            got = np.asarray(assign(x, w, directions, store["min_similarity"][at : at + k]).feature)
+            minimum = found["min_similarity"][at_directions : at_directions + k]
+            got = np.asarray(assign(x, w, directions, minimum).feature)
             own, no_feature, n_examples = own + (got == label).sum(), no_feature + (got < 0).sum(), n_examples + len(x)
-            at, at_directions = at + k, at_directions + k
+            at_directions += k
     facts = run.directory.manifest["stages"]["census"]
     counts = facts["examples"]
     assert counts["examples"] == n_examples and abs(counts["own"] - own) <= 1 >= abs(counts["none"] - no_feature)
@@ -155,28 +160,28 @@ class Killed(Exception):
 
 def test_a_census_that_was_killed_goes_on_to_the_same_bits(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(census_module, "CHECK_EVERY", 2)
-    whole = census_stage(a_run(tmp_path / "whole", settings))
+    whole = store_of(a_run(tmp_path / "whole", settings), CENSUS)
     save, seen = Checkpoints.save, []
 
     def dying(self: Checkpoints, n_sequences: int, store: Store) -> None:
         save(self, n_sequences, store)
-        if self.folder.parent.name == CENSUS_PARTIAL:
+        if self.folder.parent.name == "census.partial":
             seen.append(n_sequences)
             raise Killed
 
     monkeypatch.setattr(Checkpoints, "save", dying)
     for _ in range(2):
         with pytest.raises(Killed):
-            census_stage(a_run(tmp_path / "killed", settings, checkpoint_seconds=0.0))
+            store_of(a_run(tmp_path / "killed", settings, checkpoint_seconds=0.0), CENSUS)
     monkeypatch.setattr(Checkpoints, "save", save)
-    assert seen == [8, 16] and len([*(tmp_path / "killed" / CENSUS_PARTIAL).iterdir()]) == 1
+    assert seen == [8, 16] and len([*(tmp_path / "killed" / "census.partial").iterdir()]) == 1
     # One that asks for other sequences has nothing to do with it.
     other = dataclasses.replace(settings, census_sequences=9)
     shutil.copytree(tmp_path / "killed", tmp_path / "other")
-    expected = census_stage(a_run(tmp_path / "sample", other))
-    assert_identical(census_stage(a_run(tmp_path / "other", other)), expected)
-    assert_identical(census_stage(a_run(tmp_path / "killed", settings)), whole)
-    assert not (tmp_path / "killed" / CENSUS_PARTIAL).exists()
+    expected = store_of(a_run(tmp_path / "sample", other), CENSUS)
+    assert_identical(store_of(a_run(tmp_path / "other", other), CENSUS), expected)
+    assert_identical(store_of(a_run(tmp_path / "killed", settings), CENSUS), whole)
+    assert not (tmp_path / "killed" / "census.partial").exists()
 
 
 def test_a_sample_is_drawn_with_the_seed_and_all_is_no_sample(run, store, settings, tmp_path):
@@ -189,7 +194,7 @@ def test_a_sample_is_drawn_with_the_seed_and_all_is_no_sample(run, store, settin
         "all": {"census_sequences": n + 5},
     }.items():
         one = a_run(tmp_path / name, dataclasses.replace(settings, **changes))
-        found[name] = census_stage(one)
+        found[name] = store_of(one, CENSUS)
         facts = one.directory.manifest["stages"]["census"]
         assert facts["sequences"] == min(n, changes["census_sequences"])
         assert (facts["tokens"] < 0.6 * run.directory.manifest["stages"]["census"]["tokens"]) == (name != "all")

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import scipy.stats
 from flax import nnx
-from tiny_gpt2 import D_MLP, DEAD, N_LAYERS, SEQ_LEN, SPECIAL
+from tiny_gpt2 import D_MLP, DEAD, N_LAYERS, RULE, SEQ_LEN, SPECIAL
 
 from nejax.errors import UserError
 from nejax.neuron.streaming.moments import shape_of
 from nejax.pipeline.corpus.windows import Sequences
 from nejax.pipeline.passes import collect as collect_module
-from nejax.pipeline.passes.collect import Collection, batches, collect, peakable
+from nejax.pipeline.passes.collect import Collection, batches, collect
+from nejax.pipeline.passes.peaks import PeakRule
+from nejax.pipeline.run.checkpoints import Checkpoints
 
 KEEP = 6
 NOTHING_SPECIAL = np.array([-1, -1], np.int32)
@@ -108,7 +110,7 @@ def expected(seen, sequences) -> Expected:
 @pytest.fixture(scope="module")
 def collected(model, sequences) -> Collection:
     """In batches of 7, the last of 2."""
-    return collect(model, from_number(sequences), keep=KEEP, special=SPECIAL, batch_size=7)
+    return collect(model, from_number(sequences), keep=KEEP, rule=RULE, batch_size=7)
 
 
 def test_the_corpus_of_these_tests_is_worth_it(expected, sequences, seen):
@@ -128,14 +130,14 @@ def test_all_fields_are_those_of_brute_force(collected, expected, seen):
 
 @pytest.mark.parametrize("batch_size", [1, pytest.param(3, marks=pytest.mark.slow), 64])
 def test_the_batch_size_does_not_matter(batch_size, model, sequences, expected, seen):
-    found = collect(model, from_number(sequences), keep=KEEP, special=SPECIAL, batch_size=batch_size)
+    found = collect(model, from_number(sequences), keep=KEEP, rule=RULE, batch_size=batch_size)
     # Sequences 0 and 2 begin alike and have equal peaks: products of other shapes may settle that tie otherwise.
     assert count_near_ties(found, expected, seen) <= 0.02 * N_LAYERS * D_MLP * KEEP
     assert_counts_and_moments(found, expected, seen)
 
 
 def test_the_first_position_may_peak_and_special_tokens_too_if_one_wants(model, sequences, seen):
-    found = collect(model, from_number(sequences), keep=KEEP, special=NOTHING_SPECIAL, first_position=0, batch_size=64)
+    found = collect(model, from_number(sequences), keep=KEEP, rule=PeakRule.of(NOTHING_SPECIAL, 0), batch_size=64)
     expected = brute_force(seen, sequences, NOTHING_SPECIAL, 0)
     # BOS at position 0 is the same in all sequences: a tie of all where it is the peak.
     assert count_near_ties(found, expected, seen) <= 0.5 * N_LAYERS * D_MLP * KEEP
@@ -145,7 +147,7 @@ def test_the_first_position_may_peak_and_special_tokens_too_if_one_wants(model, 
 
 def test_more_to_keep_than_there_are_sequences(model, sequences, expected):
     few = type(sequences)(*(field[:4] for field in sequences))
-    found = collect(model, from_number(few), keep=KEEP, special=SPECIAL, batch_size=7)
+    found = collect(model, from_number(few), keep=KEEP, rule=RULE, batch_size=7)
     assert ((found.examples.sequence >= 0).sum(axis=-1) == 4).all()
     assert (found.examples.activation[..., 4:] == -np.inf).all()
     assert (found.moments.count == expected.can_peak[:4].sum()).all()
@@ -156,7 +158,7 @@ def test_a_sequence_without_any_place_for_a_peak_adds_nothing(model, sequences):
     tokens[3:6, 1:] = SPECIAL[1]
     few = sequences._replace(tokens=tokens)
     few = type(few)(*(field[:8] for field in few))
-    found = collect(model, from_number(few), keep=KEEP, special=SPECIAL, batch_size=7)
+    found = collect(model, from_number(few), keep=KEEP, rule=RULE, batch_size=7)
     rows = np.asarray(found.examples.sequence)
     assert (np.sort(rows) == [-1, 0, 1, 2, 6, 7]).all()
 
@@ -166,7 +168,7 @@ def test_peakable_is_a_loop_over_tokens():
     tokens, length = rng.integers(0, 5, (6, 9)), np.array([0, 1, 2, 5, 8, 9])
     for first in (0, 1, 4):
         for special in ([], [2], [0, 4]):
-            found = peakable(jnp.asarray(tokens), jnp.asarray(length), jnp.asarray(special, jnp.int32), first)
+            found = PeakRule.of(special, first).allows(jnp.asarray(tokens), jnp.asarray(length))
             wanted = [
                 [first <= p < length[row] and tokens[row, p] not in special for p in range(9)] for row in range(6)
             ]
@@ -189,13 +191,13 @@ def test_batches_are_the_sequences_in_order_however_they_come_in_pieces(piece, s
 
 
 def test_one_compilation_serves_all_batches_the_last_smaller_one_too(model, sequences, traces):
-    collect(model, from_number(sequences), keep=2, special=SPECIAL, batch_size=5)
+    collect(model, from_number(sequences), keep=2, rule=RULE, batch_size=5)
     assert traces == [(5, SEQ_LEN)]
 
 
 def test_progress_adds_up_to_the_real_tokens(model, sequences):
     told = []
-    collect(model, from_number(sequences), keep=KEEP, special=SPECIAL, batch_size=7, progress=told.append)
+    collect(model, from_number(sequences), keep=KEEP, rule=RULE, batch_size=7, progress=told.append)
     assert sum(told) == sequences.length.sum() and len(told) == 6
 
 
@@ -213,16 +215,14 @@ def with_nan(model, layer: int):
 
 def test_a_nan_weight_stops_the_run_and_names_its_layer_and_those_after_it(model, sequences):
     with pytest.raises(UserError, match=r"not finite .* in layer\(s\) 1, 2; .*--precision=float32"):
-        collect(with_nan(model, 1), from_number(sequences), keep=KEEP, special=SPECIAL, batch_size=7)
+        collect(with_nan(model, 1), from_number(sequences), keep=KEEP, rule=RULE, batch_size=7)
 
 
 def test_a_run_that_is_not_finite_stops_within_a_few_batches(model, sequences, monkeypatch):
     monkeypatch.setattr(collect_module, "CHECK_EVERY", 2)
     told = []
     with pytest.raises(UserError, match=r"in layer\(s\) 2; "):
-        collect(
-            with_nan(model, 2), from_number(sequences), keep=KEEP, special=SPECIAL, batch_size=7, progress=told.append
-        )
+        collect(with_nan(model, 2), from_number(sequences), keep=KEEP, rule=RULE, batch_size=7, progress=told.append)
     assert len(told) <= 2
 
 
@@ -249,7 +249,7 @@ def resume_after(
     interruptions: tuple[int, ...], model, sequences, folder: Path, batch_size: int = 7
 ) -> tuple[Collection, list[int]]:
     """Interrupt a collection in batches of 7, each time after some more, then finish it: the result, what was told."""
-    options = {"keep": KEEP, "special": SPECIAL, "checkpoints": folder, "checkpoint_seconds": 0.0}
+    options = {"keep": KEEP, "rule": RULE, "checkpoints": Checkpoints(folder, 0.0)}
     for n_batches in interruptions:
         with pytest.raises(Interruption):
             collect(model, from_number(sequences), batch_size=7, progress=interrupted_after(n_batches), **options)
@@ -284,7 +284,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     n_damaged, goes_on_from, model, sequences, collected, tmp_path, looks_often, capsys
 ):
     folder = tmp_path / "partial"
-    options = {"keep": KEEP, "special": SPECIAL, "checkpoints": folder, "checkpoint_seconds": 0.0, "batch_size": 7}
+    options = {"keep": KEEP, "rule": RULE, "checkpoints": Checkpoints(folder, 0.0), "batch_size": 7}
     with pytest.raises(Interruption):
         collect(model, from_number(sequences), progress=interrupted_after(5), **options)
     latest = sorted(folder.iterdir())[-n_damaged:]

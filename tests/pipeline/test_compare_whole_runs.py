@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stage_stores import layers_of
 from tiny_gpt2 import random_model
 
 from nejax.errors import UserError
@@ -30,7 +31,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     settings = Settings(str(folder / "model"), corpus=str(folder / "corpus.txt"), seq_len=24, keep=8, examples=6)
     for name, batch_size, precision in (("one", 1, "float32"), ("seven", 7, "float32"), ("half", 7, "bfloat16")):
         run = Run(folder / name, dataclasses.replace(settings, precision=precision), batch_size=batch_size, quiet=True)
-        assert len(list(run.features())) == 3
+        assert len(layers_of(run)) == 3
     return {name: folder / name for name in ("one", "seven", "half")}
 
 

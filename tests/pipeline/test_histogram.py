@@ -4,12 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tiny_gpt2 import D_MLP, DEAD, N_LAYERS, N_SEQUENCES, SEQ_LEN, SPECIAL
+from tiny_gpt2 import D_MLP, DEAD, N_LAYERS, N_SEQUENCES, RULE, SEQ_LEN
 
 from nejax.models.reading import LayerView
 from nejax.pipeline.corpus.windows import Sequences
 from nejax.pipeline.passes import histogram as histogram_module
-from nejax.pipeline.passes.collect import peakable
 from nejax.pipeline.passes.histogram import N_BINS, Histograms, activation_histograms, sample_sequences
 
 SAMPLE = np.array([0, 1, 4, 5, 11, 12, 13, 20, 36])
@@ -22,7 +21,7 @@ def rows(sequences: Sequences, sample: np.ndarray = SAMPLE) -> Sequences:
 
 @pytest.fixture(scope="module")
 def can_peak(sequences) -> np.ndarray:
-    return np.asarray(peakable(jnp.asarray(sequences.tokens), jnp.asarray(sequences.length), jnp.asarray(SPECIAL), 1))
+    return RULE.allowed_in(sequences)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from stage_stores import layers_of, store_of
 from tiny_gpt2 import D_MLP, random_model
 
 from nejax.errors import UserError
@@ -19,8 +20,10 @@ from nejax.pipeline.run.checkpoints import Checkpoints
 from nejax.pipeline.run.directory import RunDirectory, Store
 from nejax.pipeline.run.settings import Settings
 from nejax.pipeline.stages import importance as importance_module
-from nejax.pipeline.stages.importance import PARTIAL, agreement_of, importance, most_central, padding_token
+from nejax.pipeline.stages.importance import IMPORTANCE, agreement_of, most_central, padding_token
+from nejax.pipeline.stages.inputs import INPUTS
 from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.tokens import TOKENS
 
 DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]
 WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]
@@ -54,13 +57,13 @@ def a_run(folder: Path, settings: Settings, **options: object) -> Run:
 @pytest.fixture(scope="module")
 def run(settings, tmp_path_factory) -> Run:
     run = a_run(tmp_path_factory.mktemp("finished") / "run", settings)
-    importance(run)
+    store_of(run, IMPORTANCE)
     return run
 
 
 @pytest.fixture(scope="module")
 def store(run) -> Store:
-    return importance(run)
+    return store_of(run, IMPORTANCE)
 
 
 def assert_identical(a: Store, b: Store) -> None:
@@ -71,14 +74,14 @@ def assert_identical(a: Store, b: Store) -> None:
 
 def test_the_importances_are_those_of_one_pass_for_each_example_and_token(run, store):
     """The worst difference of 1,000 importances is 4e-6: a part of float32's rounding of activations near 2."""
-    model, chosen, padding = run.loaded.model, run.inputs(), run.loaded.tokenizer.bos_token_id
+    model, chosen, padding = run.loaded.model, store_of(run, INPUTS), run.loaded.tokenizer.bos_token_id
     activations = nnx.jit(lambda model, tokens: model(tokens, reader=lambda view: view.activation)[1])
     n_layers, d_mlp, n_examples = chosen["sequence"].shape
     order = np.random.default_rng(0).permutation(len(store["example"]))[:40]
     for example, without in zip(store["example"][order], store["without"][order], strict=True):
         layer, neuron, rank = np.unravel_index(example, (n_layers, d_mlp, n_examples))
         sequence, position = (int(chosen[name][layer, neuron, rank]) for name in ("sequence", "position"))
-        tokens = run.tokens().take(np.array([sequence])).tokens[0]
+        tokens = TOKENS.of(run).take(np.array([sequence])).tokens[0]
         offsets = np.arange(min(WINDOW, position - 1) + 1)
         rows = np.tile(tokens, (WINDOW + 2, 1)).astype(np.int32)
         rows[1 + offsets, position - offsets] = padding
@@ -90,8 +93,8 @@ def test_the_importances_are_those_of_one_pass_for_each_example_and_token(run, s
 
 
 def test_the_examples_are_the_most_central_of_every_feature(run, store):
-    chosen, expected = run.inputs(), []
-    for layer, found in enumerate(run.features()):
+    chosen, expected = store_of(run, INPUTS), []
+    for layer, found in enumerate(layers_of(run)):
         for neuron, feature in np.argwhere(found["central"] >= 0):
             own = np.flatnonzero(found["label"][neuron] == feature)
             own = sorted(own, key=lambda rank: -np.nan_to_num(found["cohesion"][neuron, rank]))[:2]
@@ -117,7 +120,7 @@ def test_the_other_ways_are_stored_too(ablation, run, store, settings, tmp_path)
     del directory.manifest["stages"]["importance"]
     directory.mark("tokens", directory.manifest["stages"]["tokens"])
     del directory
-    found = importance(a_run(tmp_path / "run", dataclasses.replace(settings, importance_by=ablation)))
+    found = store_of(a_run(tmp_path / "run", dataclasses.replace(settings, importance_by=ablation)), IMPORTANCE)
     assert np.array_equal(np.isnan(found["without"]), np.isnan(store["without"]))
     same = np.isclose(found["without"], store["without"], rtol=1e-4, equal_nan=True)
     assert not same.all()
@@ -142,10 +145,10 @@ def test_killed_and_run_again_it_ends_with_the_same_bits(run, store, settings, t
     monkeypatch.setattr(Checkpoints, "save", save_and_die)
     for _ in range(2):
         with pytest.raises(Killed):
-            importance(again)
-    assert_identical(importance(again), store)
+            store_of(again, IMPORTANCE)
+    assert_identical(store_of(again, IMPORTANCE), store)
     assert saved == sorted(set(saved))
-    assert not (tmp_path / "run" / PARTIAL).exists()
+    assert not (tmp_path / "run" / "importance.partial").exists()
     before, after = (r.directory.manifest["stages"]["importance"] for r in (run, again))
     assert {**before, "seconds": 0, "blocks": 0} == {**after, "seconds": 0, "blocks": 0}
 
@@ -170,8 +173,8 @@ def test_killed_and_run_again_with_other_settings_it_starts_anew(run, store, set
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Checkpoints, "save", save_and_die)
         narrow = dataclasses.replace(settings, importance_window=WINDOW - 2)
-        importance(a_run(tmp_path / "run", narrow, checkpoint_seconds=0.0))
-    assert_identical(importance(a_run(tmp_path / "run", settings)), store)
+        store_of(a_run(tmp_path / "run", narrow, checkpoint_seconds=0.0), IMPORTANCE)
+    assert_identical(store_of(a_run(tmp_path / "run", settings), IMPORTANCE), store)
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -200,7 +203,7 @@ def test_agreement_is_of_what_both_have():
 def test_a_padding_token_that_the_vocabulary_lacks_is_refused(settings, run, tmp_path):
     wrong = a_run(tmp_path, dataclasses.replace(settings, padding_token="zebra crossing"))
     with pytest.raises(UserError, match=r"--padding_token='zebra crossing' is not a token of .* expected one of its"):
-        importance(wrong)
+        IMPORTANCE.of(wrong)
     assert not (tmp_path / "collect").exists()  # nothing was computed first
 
 

@@ -18,6 +18,8 @@ SEQ_LEN, SHARD, N_SEQUENCES = 128, 512, 3000
 
 SCRIPT = f"""
 import functools, json, random, resource, sys
+from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.collect import COLLECT
 from nejax.pipeline.stages import run as stages
 from nejax.pipeline.corpus.windows import cut_documents
 from nejax.pipeline.corpus.documents import Corpus
@@ -30,9 +32,9 @@ def read(skipped):
 stages.open_corpus = lambda *_, **__: Corpus("made up", read)
 stages.cut_documents = functools.partial(cut_documents, shard_size={SHARD})
 model, directory, n = sys.argv[1:]
-settings = stages.Settings(model=model, max_sequences=int(n), seq_len={SEQ_LEN}, keep=8, examples=8)
+settings = Settings(model=model, max_sequences=int(n), seq_len={SEQ_LEN}, keep=8, examples=8)
 run = stages.Run(directory, settings, batch_size=8, quiet=True)
-run.collect()
+COLLECT.finish(run)
 facts = run.directory.manifest["stages"]["tokens"]
 print(json.dumps({{**facts, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}}))
 """

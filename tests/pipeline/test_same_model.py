@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
+from stage_stores import store_of
 from tiny_gpt2 import D_MODEL, random_model
 
-from nejax.atlas.write import write_atlas
+from nejax.atlas.build import atlas_of
 from nejax.errors import UserError
 from nejax.models.formats.hub import NotOnHub
 from nejax.models.formats.tokens import train_tokenizer
@@ -21,7 +22,10 @@ from nejax.models.sae.architectures import JumpReLUSAE
 from nejax.models.sae.files import save_sae
 from nejax.pipeline.run.directory import DamagedStore, RunDirectory
 from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.collect import COLLECT
+from nejax.pipeline.stages.order import STAGES
 from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.tokens import TOKENS
 
 WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]
 
@@ -47,7 +51,7 @@ def settings_of(folder: Path, **settings) -> Settings:
 def finished(sources, tmp_path_factory) -> Path:
     """A run with its atlas."""
     path = tmp_path_factory.mktemp("runs") / "finished"
-    write_atlas(Run(path, settings_of(sources), quiet=True))
+    atlas_of(Run(path, settings_of(sources), quiet=True))
     return path
 
 
@@ -85,7 +89,7 @@ def change_a_weight(file: Path) -> None:
 
 
 def test_a_finished_run_is_shown_while_its_sources_are_the_same(world, capsys):
-    assert write_atlas(ask()) == world / "run" / "atlas"
+    assert atlas_of(ask()) == world / "run" / "atlas"
     assert not capsys.readouterr().err
 
 
@@ -99,9 +103,7 @@ def test_checking_takes_little_time(world, old_clock, monkeypatch):
     assert time.monotonic() - started < 0.5
 
 
-@pytest.mark.parametrize(
-    "stage", [write_atlas, Run.tokens, Run.collect, Run.passport, Run.inputs, lambda run: list(run.features())]
-)
+@pytest.mark.parametrize("stage", [atlas_of, *(stage.of for stage in STAGES)])
 def test_every_stage_refuses_weights_that_were_changed_in_place(stage, world):
     change_a_weight(world / "model" / "model.safetensors")
     refused(lambda: stage(ask()), "was made with another model", "model.safetensors is not what it was")
@@ -111,23 +113,23 @@ def test_every_stage_refuses_weights_that_were_changed_in_place(stage, world):
 def test_other_files_of_a_model_count_too(file, world):
     text = (world / "model" / file).read_text()
     (world / "model" / file).write_text(f" {text}")
-    refused(lambda: write_atlas(ask()), f"{file} is not what it was")
+    refused(lambda: atlas_of(ask()), f"{file} is not what it was")
     (world / "model" / file).write_text(text)
     (world / "model" / "added_tokens.json").write_text("{}")
-    refused(lambda: write_atlas(ask()), "added_tokens.json is new")
+    refused(lambda: atlas_of(ask()), "added_tokens.json is new")
 
 
 def test_a_model_that_was_only_copied_is_the_same(world):
     shutil.copytree("model", "copy")
     shutil.rmtree("model")
     Path("copy").rename("model")
-    write_atlas(ask())
+    atlas_of(ask())
 
 
 def test_a_model_that_is_gone_is_refused(world, monkeypatch):
     shutil.rmtree("model")
     monkeypatch.setattr("nejax.models.loading.download", not_there)  # as any name without a slash might be there
-    refused(lambda: write_atlas(ask()), "is nowhere")
+    refused(lambda: atlas_of(ask()), "is nowhere")
 
 
 def test_a_model_of_the_hub_that_cannot_be_reached_is_said_not_to_be_compared(world, monkeypatch, capsys):
@@ -136,37 +138,37 @@ def test_a_model_of_the_hub_that_cannot_be_reached_is_said_not_to_be_compared(wo
     run.directory.sources.keep("model", kept | {"is_local": False})
     shutil.rmtree("model")
     monkeypatch.setattr("nejax.models.loading.download", not_there)
-    write_atlas(run)
+    atlas_of(run)
     assert "note: not compared with what the run was made from: model is nowhere" in capsys.readouterr().err
 
 
 def test_texts_that_were_overwritten_are_refused(world):
     text = Path("texts.txt").read_text()
     Path("texts.txt").write_text(text[::-1])
-    for work in (write_atlas, Run.tokens, Run.collect):
+    for work in (atlas_of, TOKENS.of, COLLECT.of):
         refused(lambda: work(ask()), "corpus 'texts.txt' has other text", "'texts.txt' is not what it was")  # noqa: B023
     Path("texts.txt").write_text(text)
-    write_atlas(ask())
+    atlas_of(ask())
 
 
 def test_a_finished_run_refuses_before_it_takes_on_another_stage(world):
     Path("texts.txt").write_text("other text " * 50)
-    refused(lambda: write_atlas(ask(census=True)), "'texts.txt' is not what it was")
+    refused(lambda: atlas_of(ask(census=True)), "'texts.txt' is not what it was")
 
 
 def test_an_unfinished_run_does_not_go_on_with_another_model(world):
     shutil.rmtree("run")
-    ask().tokens()
+    TOKENS.of(ask())
     change_a_weight(world / "model" / "model.safetensors")
-    refused(lambda: ask().collect(), "model.safetensors is not what it was")
+    refused(lambda: store_of(ask(), COLLECT), "model.safetensors is not what it was")
 
 
 def test_an_sae_that_was_changed_in_place_is_refused(world):
     shutil.rmtree("run")
-    ask(sae="sae").tokens()
-    ask(sae="sae").tokens()
+    TOKENS.of(ask(sae="sae"))
+    TOKENS.of(ask(sae="sae"))
     change_a_weight(world / "sae" / "sae_weights.safetensors")
-    refused(lambda: ask(sae="sae").tokens(), "sae/sae_weights.safetensors is not what it was")
+    refused(lambda: TOKENS.of(ask(sae="sae")), "sae/sae_weights.safetensors is not what it was")
 
 
 def test_a_directory_in_which_nothing_is_done_takes_any_sources(world):
@@ -175,8 +177,8 @@ def test_a_directory_in_which_nothing_is_done_takes_any_sources(world):
     assert first.loaded.fingerprint
     change_a_weight(world / "model" / "model.safetensors")
     del first
-    ask().tokens()
-    ask().tokens()
+    TOKENS.of(ask())
+    TOKENS.of(ask())
 
 
 @pytest.mark.parametrize("flag", ["model", "corpus", "sae", "text_field", "split", "padding_token"])
@@ -189,15 +191,15 @@ def test_flags_that_are_not_utf8_are_refused(flag, tmp_path):
 def test_what_was_collected_of_sequences_that_are_gone_is_not_gone_on_with(world):
     """Their store is damaged before the collection ends, and then other texts are cut."""
     shutil.rmtree("run")
-    ask().tokens()
+    TOKENS.of(ask())
     checkpoint = world / "run" / "collect.partial" / "000000000001"
     checkpoint.mkdir(parents=True)
-    ask().tokens()
+    TOKENS.of(ask())
     assert checkpoint.exists()
     for file in filter(Path.is_file, (world / "run" / "tokens-0000").rglob("*")):
         file.write_bytes(b"")
     with pytest.raises(DamagedStore):
-        ask().collect()
+        COLLECT.of(Run("run", settings_of(Path()), quiet=True, is_finished=True))
     Path("texts.txt").write_text(" ".join(random.Random(1).choices(WORDS, k=300)))
-    ask().tokens()
+    TOKENS.of(ask())
     assert not checkpoint.exists()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tiny_gpt2 import D_MODEL, DEAD, SPECIAL, random_model, random_sequences
+from tiny_gpt2 import D_MODEL, DEAD, RULE, random_model, random_sequences
 
 from nejax.models.families.gpt2 import GPT2
 from nejax.models.sae.architectures import SAE, TopKSAE
@@ -37,7 +37,7 @@ def sequences() -> Sequences:
 
 @pytest.fixture(scope="module")
 def read(model) -> SiteReader:
-    return SiteReader(model, SITE, special=SPECIAL)
+    return SiteReader(model, SITE, rule=RULE)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def brute_force(x, w_in, activation, level, n_examples) -> list[float]:
 
 
 def test_neurons_at_levels_are_those_of_a_loop(model, sequences):
-    x = SiteReader(model, Site(1, "mlp_input"), special=SPECIAL)(sequences)
+    x = SiteReader(model, Site(1, "mlp_input"), rule=RULE)(sequences)
     units = neurons_of(model, 1)
     w_in, activation = np.asarray(units.w_in), np.asarray(units.activation(units.of, jnp.asarray(x)))
     expected = jax.nn.gelu(x @ w_in + np.asarray(model.input_bias()[1]), approximate=True)

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nejax.errors import UserError
-from nejax.pipeline.stages import similar
-from nejax.pipeline.stages.similar import Similar, similar_features
+from nejax.pipeline.passes import similar
+from nejax.pipeline.passes.similar import Similar, similar_features
 
 D, K = 16, 5
 
@@ -272,7 +272,7 @@ def test_the_number_of_devices_does_not_matter(tmp_path):
     """Three cores that are devices of their own; 64 features do not divide by three."""
     code = (
         "import sys, numpy as np, jax; jax.config.update('jax_num_cpu_devices', int(sys.argv[1]))\n"
-        "from nejax.pipeline.stages.similar import similar_features\n"
+        "from nejax.pipeline.passes.similar import similar_features\n"
         "inputs = np.random.default_rng(0).normal(size=(64, 24)).astype(np.float32)\n"
         "np.savez(sys.argv[2], *similar_features(inputs, np.arange(64) // 2, k=9, threshold=0.1))\n"
         "print(jax.device_count())"

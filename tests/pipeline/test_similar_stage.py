@@ -11,15 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from stage_stores import layers_of, store_of
 
 from nejax.models.families.gpt2 import GPT2, GPT2Config
 from nejax.models.formats.tokens import train_tokenizer
 from nejax.models.formats.weights import save_weights
+from nejax.pipeline.passes.similar import SAME
 from nejax.pipeline.run.directory import Store
 from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
 from nejax.pipeline.stages.order import finish
 from nejax.pipeline.stages.run import Run
-from nejax.pipeline.stages.similar import SAME, similar
+from nejax.pipeline.stages.similar import SIMILAR
 
 WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of", "naïve", "東京"]
 N_LAYERS, D_MODEL, D_MLP = 3, 64, 12
@@ -99,9 +102,9 @@ def run_on(features: Path, settings: Settings, path: Path) -> Run:
 
 def inputs_of_features(run: Run, by: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """What every feature is compared by, in float64, and its layer and neuron, one feature after the other."""
-    shared, inputs, neurons = run.inputs(), [], []
-    for layer, found in enumerate(run.features()):
-        x = np.asarray(run.directory.load(f"inputs-{layer:02d}")["inputs"], np.float64)
+    shared, inputs, neurons = store_of(run, INPUTS), [], []
+    for layer, found in enumerate(layers_of(run)):
+        x = np.asarray(inputs_of_layer(run, layer), np.float64)
         for neuron in range(D_MLP):
             for feature in range(max(found["n_clusters"][neuron], 0)):
                 mine = [i for i, label in enumerate(found["label"][neuron]) if label == feature]
@@ -130,7 +133,7 @@ def neighbours(inputs: np.ndarray, neurons: list[tuple[int, int]], k: int, thres
 def test_pair_by_pair(by, request, settings):
     run: Run = request.getfixturevalue(by)
     inputs, neurons = inputs_of_features(run, by)
-    found, expected = similar(run), neighbours(inputs, neurons, settings.similar, settings.min_similarity)
+    found, expected = store_of(run, SIMILAR), neighbours(inputs, neurons, settings.similar, settings.min_similarity)
     np.testing.assert_array_equal(found["feature"], expected["feature"])
     np.testing.assert_allclose(found["similarity"], expected["similarity"], rtol=2e-6)
     facts = run.directory.manifest["stages"]["similar"]
@@ -141,13 +144,15 @@ def test_pair_by_pair(by, request, settings):
 def test_features_of_one_example_have_the_same_input_either_way(central, mean):
     """And those of several have not."""
     sizes = []
-    for found in central.features():
+    for found in layers_of(central):
         for labels, n in zip(found["label"], found["n_clusters"], strict=True):
             sizes += [(labels == feature).sum() for feature in range(max(n, 0))]
     same = (inputs_of_features(central, "central")[0] == inputs_of_features(mean, "mean")[0]).all(axis=1)
     assert same[np.array(sizes) == 1].all() and not same[np.array(sizes) > 2].any()
     assert 0 < same.sum() < len(same)
-    assert not np.array_equal(similar(central)["similarity"], similar(mean)["similarity"], equal_nan=True)
+    assert not np.array_equal(
+        store_of(central, SIMILAR)["similarity"], store_of(mean, SIMILAR)["similarity"], equal_nan=True
+    )
 
 
 def test_the_default_is_the_central_example(settings, central):
@@ -161,7 +166,7 @@ def test_near_copies_find_each_other_first(pair, by, request):
     """Another neuron may stand before the copy only where it reads the very same input: then the lower id is first."""
     run: Run = request.getfixturevalue(by)
     neurons = inputs_of_features(run, by)[1]
-    found = similar(run)
+    found = store_of(run, SIMILAR)
     for one, other in (pair, pair[::-1]):
         mine = [feature for feature, neuron in enumerate(neurons) if neuron == one]
         assert mine
@@ -176,7 +181,7 @@ def test_no_feature_is_similar_to_one_of_its_own_neuron(by, request):
     run: Run = request.getfixturevalue(by)
     neurons = inputs_of_features(run, by)[1]
     assert len(set(neurons)) < len(neurons)
-    for feature, listed in enumerate(similar(run)["feature"]):
+    for feature, listed in enumerate(store_of(run, SIMILAR)["feature"]):
         assert neurons[feature] not in {neurons[other] for other in listed if other >= 0}
 
 
@@ -200,7 +205,7 @@ def test_small_features_are_left_out(least: int, features, settings, tmp_path: P
     inputs, neurons = inputs_of_features(run, "central")
     sizes = [
         int((found["label"][neuron] == feature).sum())
-        for found in run.features()
+        for found in layers_of(run)
         for neuron in range(D_MLP)
         for feature in range(max(found["n_clusters"][neuron], 0))
     ]

@@ -1,27 +1,33 @@
 """Whole tiny runs: made once, read again, interrupted, and refused."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from stage_stores import layers_of, store_of
 from tiny_gpt2 import D_MLP, N_LAYERS, random_model
 
 from nejax.errors import UserError
 from nejax.models.formats.tokens import train_tokenizer
 from nejax.models.formats.weights import load_weights, save_weights
-from nejax.pipeline.passes.collect import Collection
 from nejax.pipeline.passes.histogram import N_BINS
 from nejax.pipeline.run.constants import N_REFERENCE
-from nejax.pipeline.run.directory import RunDirectory, Store, unpack_text
-from nejax.pipeline.stages import run as stages
-from nejax.pipeline.stages.run import Run, Settings
-from nejax.pipeline.stages.similar import similar
+from nejax.pipeline.run.directory import DamagedStore, RunDirectory, Store, unpack_text
+from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.collect import COLLECT
+from nejax.pipeline.stages.features import FEATURES
+from nejax.pipeline.stages.inputs import INPUTS
+from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.similar import SIMILAR
+from nejax.pipeline.stages.tokens import TOKENS
 
 DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]  # a whole layer, and one neuron more
 SEQ_LEN, KEEP, N_EXAMPLES, N_SEQUENCES = 24, 8, 6, 30
@@ -65,13 +71,17 @@ def settings(sources) -> Settings:
 
 def everything(run: Run) -> dict[str, Store]:
     """Run what is not done; all stores."""
-    features = list(run.features())
-    stores = {"tokens-0000": run.directory.load("tokens-0000"), "collect": run.collect(), "inputs": run.inputs()}
+    features = layers_of(run)
+    stores = {
+        "tokens-0000": run.directory.load("tokens-0000"),
+        "collect": store_of(run, COLLECT),
+        "inputs": store_of(run, INPUTS),
+    }
     for layer, store in enumerate(features):
         stores[f"inputs-{layer:02d}"] = run.directory.load(f"inputs-{layer:02d}")
         stores[f"features-{layer:02d}"] = store
     if run.settings.similar:
-        stores["similar"] = similar(run)
+        stores["similar"] = store_of(run, SIMILAR)
     return stores
 
 
@@ -126,7 +136,8 @@ def test_every_store_has_its_arrays(finished, stores):
         assert features["label"].shape == features["central"].shape == (D_MLP, N_EXAMPLES)
         assert features["coordinates"].shape == (D_MLP, N_EXAMPLES, 2) and features["coordinates"].dtype == np.float16
         n_features = int(features["n_clusters"].sum())
-        assert len(features["directions"]) == max(n_features, 1) and features["directions"].dtype == np.float16
+        assert features["directions"].shape[0] == len(features["min_similarity"]) == n_features
+        assert features["directions"].dtype == np.float16
         assert stores["inputs"]["input_of"][layer].max() < len(stores[f"inputs-{layer:02d}"]["inputs"])
 
 
@@ -158,7 +169,7 @@ def test_the_manifest_says_what_was_asked_and_what_was_found(finished, settings,
     digest = hashlib.blake2b(tokens["tokens"].tobytes(), digest_size=16).hexdigest()
     assert said["tokens"]["fingerprint"] == digest
     n = sum(
-        token not in finished.special_tokens()
+        token not in finished.peak_rule.special
         for row, length in zip(tokens["tokens"], tokens["length"], strict=True)
         for token in row[1:length]
     )
@@ -168,7 +179,7 @@ def test_the_manifest_says_what_was_asked_and_what_was_found(finished, settings,
     assert said["inputs"]["dead_neurons"] == (~there.any(axis=2)).sum() >= len(DEAD)
     n_inputs = [len(stores[f"inputs-{layer:02d}"]["inputs"]) for layer in range(N_LAYERS)]
     assert [said[f"inputs-{layer:02d}"]["distinct_inputs"] for layer in range(N_LAYERS)] == n_inputs
-    assert said["inputs"]["most_distinct_inputs"] == max(n_inputs)
+    assert stores["inputs"]["n_distinct"].tolist() == n_inputs
     for layer in range(N_LAYERS):
         features = stores[f"features-{layer:02d}"]
         assert said[f"features-{layer:02d}"]["features"] == features["n_clusters"].sum()
@@ -185,29 +196,23 @@ def test_dead_neurons_have_nothing(stores):
         assert np.isnan(features["mean_distance"][neuron])
 
 
-def test_stores_as_tuples(finished, stores):
-    found = finished.collection()
-    assert isinstance(found, Collection)
-    assert np.array_equal(found.examples.sequence, stores["collect"]["sequence"])
-    assert np.array_equal(found.moments.m3, stores["collect"]["m3"])
-
-
 # --- run again, resumed
 
 
 def test_a_finished_run_is_read_without_its_model_or_its_corpus(finished, settings, stores, monkeypatch):
     for name in (
-        "load_model",
-        "open_corpus",
-        "cut_documents",
-        "collect",
-        "choose_examples",
-        "revisit",
-        "activation_histograms",
-        "LayerClusterer",
+        "run.load_model",
+        "run.open_corpus",
+        "run.cut_documents",
+        "collect.collect",
+        "inputs.choose_examples",
+        "inputs.revisit",
+        "inputs.activation_histograms",
+        "features.LayerClusterer",
+        "similar.similar_features",
     ):
-        monkeypatch.setattr(stages, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
-    monkeypatch.setattr("nejax.pipeline.stages.similar.similar_features", lambda *_, **__: pytest.fail("called"))
+        refuse = functools.partial(pytest.fail, f"{name} was called")
+        monkeypatch.setattr(f"nejax.pipeline.stages.{name}", lambda *_, refuse=refuse, **__: refuse())
     before = facts(finished)
     again = Run(finished.directory.path, settings, quiet=True)
     assert_identical(everything(again), stores)
@@ -216,6 +221,18 @@ def test_a_finished_run_is_read_without_its_model_or_its_corpus(finished, settin
 
 class Killed(BaseException):
     pass
+
+
+def killing(stage: str, mark: Callable[..., None], marked: bool = True) -> Callable[..., None]:
+    """Marks stages as done, and ends with one, before or after it is marked."""
+
+    def kill(self: RunDirectory, name: str, facts: Any) -> None:
+        if name != stage or marked:
+            mark(self, name, facts)
+        if name == stage:
+            raise Killed
+
+    return kill
 
 
 def test_killed_again_and_again_a_run_ends_with_the_same_bits(settings, finished, tmp_path, monkeypatch):
@@ -233,15 +250,8 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits(settings, finished
         ("features-01", False),
         ("similar", False),
     ]:
-
-        def kill(self, name, facts, stage=stage, marked=marked):
-            if name != stage or marked:
-                mark(self, name, facts)
-            if name == stage:
-                raise Killed
-
         with monkeypatch.context() as patch:
-            patch.setattr(RunDirectory, "mark", kill)
+            patch.setattr(RunDirectory, "mark", killing(stage, mark, marked))
             with pytest.raises(Killed):
                 everything(Run(tmp_path / "run", settings, quiet=True))
     last = Run(tmp_path / "run", settings, quiet=True)
@@ -250,11 +260,12 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits(settings, finished
     assert facts(last) == facts(finished), "with the digests of all stores"
 
 
-def test_stages_run_one_by_one_give_the_same_bits(settings, finished, tmp_path):
-    for stage in ("tokens", "collect", "inputs"):
-        getattr(Run(tmp_path / "run", settings, quiet=True), stage)()
-    layers = Run(tmp_path / "run", settings, quiet=True).features()
-    next(layers)
+def test_stages_run_one_by_one_give_the_same_bits(settings, finished, tmp_path, monkeypatch):
+    for stage in (TOKENS, COLLECT, INPUTS):
+        stage.of(Run(tmp_path / "run", settings, quiet=True))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RunDirectory, "mark", killing("features-00", RunDirectory.mark))
+        FEATURES.of(Run(tmp_path / "run", settings, quiet=True))
     last = Run(tmp_path / "run", settings, quiet=True)
     assert "features-00" in facts(last) and "features-01" not in facts(last)
     everything(last)
@@ -299,49 +310,6 @@ def test_half_precision(precision, tolerance, settings, stores, tmp_path):
 # --- what is refused
 
 
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        ({"seq_len": 2}, "--seq_len=2: expected at least 3"),
-        ({"keep": 0}, "--keep=0: expected at least 1"),
-        ({"examples": 1}, "--examples=1: expected at least 2"),
-        ({"max_repeats": 0}, "--max_repeats=0: expected at least 1"),
-        ({"max_sequences": 0}, "--max_sequences=0: expected at least 1"),
-        ({"first_position": -1}, "--first_position=-1: expected at least 0"),
-        ({"first_position": 24}, "--first_position=24: expected less than --seq_len=24"),
-        ({"seed": -1}, "--seed=-1: expected at least 0"),
-        ({"similar": -1}, "--similar=-1: expected at least 0"),
-        ({"min_similarity": 1.0}, "--min_similarity=1: expected a cosine from -1 up to, not including, 1"),
-        ({"min_similarity": float("nan")}, "--min_similarity=nan: expected a cosine"),
-        ({"min_fraction": 1.0}, "--min_fraction=1: expected a fraction"),
-        ({"min_fraction": -0.1}, "--min_fraction=-0.1: expected a fraction"),
-        ({"min_fraction": float("nan")}, "--min_fraction=nan: expected a fraction"),
-        ({"keep": 5}, "--keep=5 is less than --examples=6"),
-        ({"height": 0.0}, "--height=0: expected"),
-        ({"height": float("nan")}, "--height=nan: expected"),
-        ({"selection": "best"}, "--selection=best: expected one of fraction, top, quantiles"),
-        ({"clustering": "ward"}, "--clustering=ward: expected one of average, components, kmeans, spectral"),
-        ({"clustering": "kmeans", "height": 0.3}, "--height=0.3 is not used by --clustering=kmeans"),
-        ({"precision": "int8"}, "--precision=int8: expected one of float32, bfloat16, float16"),
-        ({"input_weights": "raw"}, "--input_weights=raw: expected one of native, folded"),
-    ],
-)
-def test_settings_out_of_range_are_refused_before_anything_is_written(change, line, settings, tmp_path):
-    changed = dataclasses.replace(settings)
-    for name, value in change.items():
-        object.__setattr__(changed, name, value)  # the tests' own type checks would refuse some of these
-    with pytest.raises(UserError) as error:
-        Run(tmp_path / "run", changed)
-    assert str(error.value).startswith(line) and "\n" not in str(error.value)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_batch_of_nothing_is_refused(settings, tmp_path):
-    with pytest.raises(UserError, match="--batch_size=0: expected at least 1"):
-        Run(tmp_path / "run", settings, batch_size=0)
-    assert not (tmp_path / "run").exists()
-
-
 def test_other_settings_are_refused_with_both_values(finished, settings):
     with pytest.raises(UserError) as error:
         Run(finished.directory.path, dataclasses.replace(settings, seed=1, height=0.5))
@@ -352,22 +320,22 @@ def test_a_sequence_longer_than_the_models_positions_is_refused_and_binds_to_not
     """The directory holds no work yet: the mended command may use it."""
     run = Run(tmp_path / "run", dataclasses.replace(settings, seq_len=33), quiet=True)
     with pytest.raises(UserError, match=r"--seq_len=33: model .* has 32 positions"):
-        run.tokens()
+        TOKENS.of(run)
     assert facts(run) == {}
-    assert Run(tmp_path / "run", settings, quiet=True).tokens().n_sequences == N_SEQUENCES
+    assert TOKENS.of(Run(tmp_path / "run", settings, quiet=True)).n_sequences == N_SEQUENCES
 
 
 def test_another_model_under_the_same_name_is_refused_with_both_fingerprints(settings, tmp_path):
     model = shutil.copytree(settings.model, tmp_path / "model")
     mine = dataclasses.replace(settings, model=str(model))
     first = Run(tmp_path / "run", mine, quiet=True)
-    first.tokens()
+    TOKENS.of(first)
     changed = load_weights(model)
     changed.blocks.mlp_in.bias[...] = changed.input_bias() + 1
     save_weights(changed, model, first.loaded.tokenizer)
     second = Run(tmp_path / "run", mine, quiet=True)
     with pytest.raises(UserError, match="was made with another model") as error:
-        second.collect()
+        store_of(second, COLLECT)
     assert first.loaded.fingerprint in str(error.value) and "\n" not in str(error.value)
     assert set(facts(second)) == {"tokens-0000", "tokens"}
 
@@ -378,7 +346,7 @@ def test_a_model_in_which_nothing_fires_is_refused(settings, finished, tmp_path)
     save_weights(model, tmp_path / "dead", finished.loaded.tokenizer)
     run = Run(tmp_path / "run", dataclasses.replace(settings, model=str(tmp_path / "dead")), quiet=True)
     with pytest.raises(UserError, match="no neuron fires anywhere"):
-        run.inputs()
+        store_of(run, INPUTS)
     assert set(facts(run)) == {"tokens-0000", "tokens", "collect"}, "what was computed is kept"
 
 
@@ -387,8 +355,45 @@ def test_a_damaged_store_is_one_line(finished, settings, tmp_path):
     for file in (path / "collect").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    run = Run(path, settings, quiet=True)
+    read_only = Run(path, settings, quiet=True, is_finished=True)
     with pytest.raises(UserError, match=r".*/collect is damaged \(.*run the same command again") as error:
-        run.collect()
+        COLLECT.of(read_only)
     assert "\n" not in str(error.value)
-    run.tokens()
+
+
+@pytest.mark.parametrize(
+    ("damaged", "asked"),
+    [
+        ("tokens-0000", INPUTS),
+        ("collect", COLLECT),
+        ("inputs-01", FEATURES),
+        ("inputs", FEATURES),
+        ("features-00", SIMILAR),
+    ],
+)
+def test_a_damaged_store_is_made_anew(damaged, asked, finished, settings, stores, tmp_path, capsys):
+    """Whoever asks for it, or for what is made of it; said once, and nothing else changes."""
+    path = shutil.copytree(finished.directory.path, tmp_path / "run")
+    manifest = json.loads((path / "manifest.json").read_text())
+    undone = {asked.name, *(name for name in manifest["stages"] if name.startswith(f"{asked.name}-"))} - {damaged}
+    manifest["stages"] = {name: of for name, of in manifest["stages"].items() if name not in undone or asked is COLLECT}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    for file in filter(Path.is_file, (path / damaged).rglob("*")):
+        file.write_bytes(b"")
+    run = Run(path, settings, quiet=True)
+    asked.of(run)
+    said = [line for line in capsys.readouterr().err.splitlines() if "is damaged" in line]
+    assert len(said) == 1 and f"{damaged} is damaged" in said[0] and said[0].endswith("making it anew.")
+    assert_identical(everything(run), stores)
+    assert {name: of["digest"] for name, of in facts(run).items() if "digest" in of} == {
+        name: of["digest"] for name, of in facts(finished).items() if "digest" in of
+    }
+
+
+def test_a_store_that_is_damaged_again_is_refused(finished, settings, tmp_path, monkeypatch):
+    """As on a broken disk: it is not tried for ever."""
+    run = Run(shutil.copytree(finished.directory.path, tmp_path / "run"), settings, quiet=True)
+    monkeypatch.setattr("nejax.pipeline.run.directory.read_store", lambda *_: (_ for _ in ()).throw(ValueError("no")))
+    with pytest.raises(DamagedStore, match="is damaged"):
+        for _ in range(3):
+            SIMILAR.of(run)

@@ -75,14 +75,13 @@ def test_text_of_every_plane_of_unicode():
 
 def test_a_store_comes_back_bit_for_bit(tmp_path):
     run = RunDirectory(tmp_path / "run", SETTINGS)
-    first = run.stage("one", lambda: (a_store(), {"documents": 3}))
-    assert_identical(first, a_store())
+    run.save("one", a_store(), {"documents": 3})
     again = RunDirectory(tmp_path / "run", SETTINGS)
-    read = again.stage("one", lambda: pytest.fail("it is there"))
+    read = again.load("one")
     assert_identical(read, a_store())
     assert all(isinstance(value, np.ndarray | np.generic) for value in read.values())
     facts = again.manifest["stages"]["one"]
-    assert facts["documents"] == 3 and facts["seconds"] >= 0 and len(facts["digest"]) == 32
+    assert facts["documents"] == 3 and len(facts["digest"]) == 32
 
 
 @pytest.mark.parametrize("change", ["value", "name", "type", "shape"])
@@ -102,13 +101,11 @@ def test_the_digest_sees_every_change(change, tmp_path):
     assert digest(store, "x") == digest(dict(reversed(store.items())), "y") != digest(other, "z")
 
 
-def test_a_stage_that_fails_leaves_nothing_behind(tmp_path):
-    run = RunDirectory(tmp_path, SETTINGS)
-    with pytest.raises(ZeroDivisionError):
-        run.stage("one", lambda: 1 // 0)
-    assert not run.is_done("one") and not (tmp_path / "one").exists()
-    run.stage("one", lambda: (a_store(), {}))
-    assert RunDirectory(tmp_path, SETTINGS).is_done("one")
+def test_empty_arrays_come_back_too(tmp_path):
+    """Orbax keeps none."""
+    store = {"none": np.empty((0, 7), np.float16), "some": np.arange(3), "no_text": np.empty(0, np.uint8)}
+    RunDirectory(tmp_path, SETTINGS).save("one", store, {})
+    assert_identical(RunDirectory(tmp_path, SETTINGS).load("one"), store)
 
 
 def test_a_store_that_the_manifest_does_not_call_done_is_made_again(tmp_path):
@@ -123,7 +120,7 @@ def test_a_store_that_the_manifest_does_not_call_done_is_made_again(tmp_path):
             file.write_bytes(b"half")
     again = RunDirectory(tmp_path, SETTINGS)
     assert not again.is_done("one")
-    assert_identical(again.stage("one", lambda: (a_store(), {})), a_store())
+    again.save("one", a_store(), {})
     assert_identical(RunDirectory(tmp_path, SETTINGS).load("one"), a_store())
 
 
@@ -164,7 +161,7 @@ def test_a_store_that_is_gone_is_one_line(written, tmp_path):
     run = shutil.copytree(written, tmp_path / "run")
     shutil.rmtree(run / "one")
     with pytest.raises(UserError, match=r"^.*/one is damaged"):
-        RunDirectory(run, SETTINGS).stage("one", lambda: pytest.fail("the manifest calls it done"))
+        RunDirectory(run, SETTINGS).load("one")
 
 
 def damaged_run(path: Path) -> RunDirectory:
@@ -176,7 +173,7 @@ def damaged_run(path: Path) -> RunDirectory:
         if file.is_file():
             file.write_bytes(b"")
     with pytest.raises(DamagedStore):
-        run.stage("two", lambda: pytest.fail("it is to be read first"))
+        run.load("two")
     return run
 
 
@@ -184,7 +181,7 @@ def test_a_damaged_stage_is_made_anew_and_what_comes_after_stays_if_it_comes_out
     digests = {name: facts["digest"] for name, facts in damaged_run(tmp_path).manifest["stages"].items()}
     again = RunDirectory(tmp_path, SETTINGS)
     assert not again.is_done("two") and again.is_done("one") and again.is_done("three")
-    assert_identical(again.stage("two", lambda: ({"x": np.full(3, 1)}, {"n": 1})), {"x": np.full(3, 1)})
+    again.save("two", {"x": np.full(3, 1)}, {"n": 1})
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert "damaged" not in manifest and manifest["stages"].keys() == {"one", "two", "three"}
     assert all(manifest["stages"][name]["digest"] == digest for name, digest in digests.items())
@@ -192,7 +189,7 @@ def test_a_damaged_stage_is_made_anew_and_what_comes_after_stays_if_it_comes_out
 
 def test_a_damaged_stage_that_comes_out_otherwise_takes_what_comes_after_along(tmp_path):
     run = damaged_run(tmp_path)
-    run.stage("two", lambda: ({"x": np.full(3, 7)}, {}))
+    run.save("two", {"x": np.full(3, 7)}, {})
     assert run.manifest["stages"].keys() == {"one", "two"} and "damaged" not in run.manifest
 
 

@@ -11,11 +11,13 @@ from flax import nnx
 from nejax.models.families.gpt2 import GPT2, GPT2Config
 from nejax.models.reading import LayerView
 from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.passes.peaks import PeakRule
 
 N_LAYERS, D_MODEL, D_MLP, VOCAB, SEQ_LEN, N_SEQUENCES = 3, 16, 24, 30, 48, 37
 DEAD = ((1, 3), (2, 0))
 """(layer, neuron) pairs that never fire."""
 SPECIAL = np.array([0, 5], np.int32)
+RULE = PeakRule.of(SPECIAL, 1)
 """BOS, with which every sequence begins, and a token that comes in the middle of some."""
 
 

@@ -19,9 +19,14 @@ from nejax.pipeline.compare.near_ties import Dendrogram, Kept, is_near_split, ke
 from nejax.pipeline.corpus.windows import Sequences
 from nejax.pipeline.passes.select import Chosen, choose_examples
 from nejax.pipeline.run.constants import TOLERANCE
-from nejax.pipeline.run.directory import Store
 from nejax.pipeline.run.folders import refusal_of_run
-from nejax.pipeline.stages.run import Run, Settings
+from nejax.pipeline.run.results import to_store
+from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.collect import COLLECT
+from nejax.pipeline.stages.features import FEATURES, Features
+from nejax.pipeline.stages.inputs import INPUTS
+from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.tokens import TOKENS
 
 MAY_DIFFER = {"model", "corpus", "text_field", "split", "max_sequences", "precision", "similar", "min_similarity"}
 """Settings that may differ: fingerprints show whether model and tokens are the same; the others decide neither examples
@@ -45,8 +50,7 @@ class Layer(NamedTuple):
     """[d_mlp, n_examples]"""
     window: np.ndarray
     """[d_mlp, n_examples, window] activations around the peaks of the chosen, see `Revisited`."""
-    features: Store
-    """Of the stage `features-LL`."""
+    features: Features
 
     @property
     def mean_square(self) -> np.ndarray:
@@ -174,7 +178,7 @@ def compare_runs(a: Run, b: Run, *, tolerance: float = TOLERANCE) -> Iterator[La
     if not 0 <= tolerance < 1:
         raise UserError(f"--tolerance={tolerance:g}: expected a number from 0 up to, not including, 1")
     _refuse_different_work(a, b)
-    tokens = np.concatenate([piece.tokens for piece in a.tokens().stream()])
+    tokens = np.concatenate([piece.tokens for piece in TOKENS.of(a).stream()])
     explain = a.settings.precision == b.settings.precision
     for one, other in zip(_layers(a), _layers(b), strict=True):
         yield compare_layer(one, other, a.settings, tokens, tolerance=tolerance if explain else None)
@@ -202,7 +206,7 @@ def compare_layer(
     """
     place_a, place_b = _places(a.chosen, tokens.shape), _places(b.chosen, tokens.shape)
     both, in_a, in_b = np.intersect1d(place_a[place_a >= 0], place_b[place_b >= 0], return_indices=True)
-    label_a, label_b = a.features["label"][place_a >= 0][in_a], b.features["label"][place_b >= 0][in_b]
+    label_a, label_b = a.features.label[place_a >= 0][in_a], b.features.label[place_b >= 0][in_b]
     agreed = agreement(both // tokens.size, label_a, label_b, n_neurons=len(place_a))
     n_a, n_b = (place_a >= 0).sum(axis=1), (place_b >= 0).sum(axis=1)
     there = (n_a > 0) | (n_b > 0)
@@ -234,8 +238,8 @@ def compare_layer(
         overlap=Overlap(
             jaccard=np.where(there, agreed.n / np.maximum(n_a + n_b - agreed.n, 1), np.nan),
             rand_index=agreed.rand_index,
-            n_features=np.where(there, b.features["n_clusters"] - 1.0 * a.features["n_clusters"], np.nan),
-            mean_distance=b.features["mean_distance"] - a.features["mean_distance"],
+            n_features=np.where(there, b.features.measures.n_clusters - 1.0 * a.features.measures.n_clusters, np.nan),
+            mean_distance=np.subtract(b.features.measures.mean_distance, a.features.measures.mean_distance),
         ),
     )
 
@@ -259,13 +263,13 @@ def _refuse_different_work(a: Run, b: Run) -> None:
 
 
 def _layers(run: Run) -> Iterator[Layer]:
-    collected, inputs = run.collect(), run.inputs()
-    for i, features in enumerate(run.features()):
+    collected, inputs = COLLECT.of(run), INPUTS.of(run)
+    for i, features in enumerate(FEATURES.of(run)):
         yield Layer(
-            TopExamples(*(collected[field][i] for field in TopExamples._fields)),
-            *(collected[field][i] for field in ("n_fired", "count", "mean", "m2")),
-            chosen=Chosen(*(inputs[field][i] for field in Chosen._fields)),
-            window=inputs["window"][i],
+            TopExamples(*(field[i] for field in collected.examples)),
+            *(np.asarray(field[i]) for field in (collected.n_fired, *collected.moments[:3])),
+            chosen=Chosen(*(field[i] for field in inputs.chosen)),
+            window=inputs.window[i],
             features=features,
         )
 
@@ -341,8 +345,8 @@ def _choice_follows(run: Layer, rows: np.ndarray, settings: Settings, tokens: np
 
 def _dendrogram(run: Layer, place: np.ndarray, j: int) -> Dendrogram:
     rank = np.argsort(np.argsort(np.where(place[j] >= 0, place[j], np.iinfo(np.int64).max), kind="stable"))
-    merges, n_merges, height = (run.features[name][j] for name in ("merges", "n_merges", "height"))
-    return Dendrogram(merges, int(n_merges), float(height), rank, run.features["label"][j])
+    merges, n_merges, height = (field[j] for field in (run.features.merges, run.features.n_merges, run.features.height))
+    return Dendrogram(merges, int(n_merges), float(height), rank, run.features.label[j])
 
 
 def _value_differences(
@@ -361,7 +365,7 @@ def _value_differences(
         return np.where(where, apart if apart.ndim == 1 else apart.max(axis=1, initial=0), 0)
 
     def of_features(name: str, where: Any) -> np.ndarray:
-        return difference(a.features[name], b.features[name], where)
+        return difference(to_store(a.features)[name], to_store(b.features)[name], where)
 
     per_token = [np.maximum(run.count, 1) for run in (a, b)]
     return {
@@ -370,7 +374,7 @@ def _value_differences(
         "mean": difference(a.mean, b.mean, alive) / scale,
         "variance": difference(a.m2 / per_token[0], b.m2 / per_token[1], alive) / scale**2,
         "height": of_features("height", alive),
-        "merges": difference(a.features["merges"][..., 2], b.features["merges"][..., 2], same_examples),
+        "merges": difference(a.features.merges[..., 2], b.features.merges[..., 2], same_examples),
         "max_distance": of_features("max_distance", same_examples),
         "mean_distance": of_features("mean_distance", same_examples),
         "intra_cluster_distance": of_features("intra_cluster_distance", same_features),

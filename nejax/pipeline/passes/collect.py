@@ -6,7 +6,6 @@ activation. Everything is reduced inside the layers' scan, so that no activation
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, ScalarLike
+from jaxtyping import Array, Bool, Float, Int
 
 from nejax.errors import UserError
 from nejax.models.reading import LayerView
@@ -24,9 +23,10 @@ from nejax.neuron.streaming.activation_summary import ActivationSummary, summari
 from nejax.neuron.streaming.moments import Moments, merge_moments, no_moments
 from nejax.neuron.streaming.top_examples import TopExamples, empty_top_examples, update_top_examples_of_layer
 from nejax.pipeline.corpus.windows import Sequences
+from nejax.pipeline.passes.peaks import PeakRule
 from nejax.pipeline.run.checkpoints import Checkpoints
 from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
-from nejax.pipeline.run.directory import Store
+from nejax.pipeline.run.results import from_store, to_store
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Tokens, lengths and numbers of some sequences, see `batches`."""
@@ -46,42 +46,12 @@ class Collection(NamedTuple):
     """Of the activation over all tokens that can be a peak."""
 
 
-def peakable(
-    tokens: Int[Array, "batch seq"],
-    length: Int[Array, " batch"],
-    special: Int[Array, " n_special"],
-    first: ScalarLike,
-) -> Bool[Array, "batch seq"]:
-    """Which positions may hold a peak: not padding, no special token, and not before position `first`.
-
-    Args:
-        tokens: token ids.
-        length: real tokens of each row.
-        special: ids that are never a peak.
-        first: 1 leaves out the first position, an attention sink.
-    """
-    position = jnp.arange(tokens.shape[1])
-    return (position >= first) & (position < length[:, None]) & ~jnp.isin(tokens, special)
-
-
 def empty_collection(n_layers: int, d_mlp: int, keep: int) -> Collection:
     """What is known before the first batch."""
 
     shape = n_layers, d_mlp
     examples = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*shape, keep)), empty_top_examples(keep))
     return Collection(examples, jnp.zeros(shape, jnp.int32), no_moments(*shape))
-
-
-def to_store(collection: Collection) -> Store:
-    """A collection as the named arrays of a store."""
-    return {**collection.examples._asdict(), "n_fired": collection.n_fired, **collection.moments._asdict()}
-
-
-def from_store(store: Store) -> Collection:
-    """The inverse of `to_store`."""
-    examples = TopExamples(*(store[field] for field in TopExamples._fields))
-    moments = Moments(*(store[field] for field in Moments._fields))
-    return Collection(examples, store["n_fired"], moments)
 
 
 Pieces = Callable[[int], Iterable[Sequences]]
@@ -126,12 +96,10 @@ def collect(
     sequences: Pieces,
     *,
     keep: int,
-    special: np.ndarray,
-    first_position: int = 1,
+    rule: PeakRule,
     batch_size: int,
     progress: Callable[[int], object] = lambda n_tokens: None,
-    checkpoints: Path | None = None,
-    checkpoint_seconds: float = 60.0,
+    checkpoints: Checkpoints | None = None,
 ) -> Collection:
     """Stream all sequences through the model, spread over all devices.
 
@@ -145,13 +113,11 @@ def collect(
         sequences: the corpus from a given sequence number on, in pieces of any size. Called once, with 0 or with the
             number where an interrupted collection goes on.
         keep: K, how many examples each neuron keeps.
-        special: token ids that are never a peak.
-        first_position: the first position that may be a peak.
+        rule: which tokens may be a peak.
         batch_size: sequences a pass, on all devices together; filled up to a multiple of their number.
         progress: called with the number of tokens of each batch.
-        checkpoints: folder from which an interrupted collection goes on, and where it saves itself. Left for the caller
-            to remove when the result is safe.
-        checkpoint_seconds: between checkpoints, at least; does not change the result.
+        checkpoints: from which an interrupted collection resumes, and where it saves itself. Left for the caller to
+            remove when the result is safe.
 
     Returns:
         The collection, as NumPy arrays.
@@ -162,13 +128,12 @@ def collect(
     n_layers, _, d_mlp = model.input_weights().shape
     graph, state = nnx.split(model)
     state, batch_size = place(state), up_to_devices(batch_size)
-    settings = place((np.asarray(special, np.int32), np.int32(first_position)))
-    saved = Checkpoints(checkpoints, checkpoint_seconds)
+    rule, saved = place(rule), checkpoints or Checkpoints()
     done, before = saved.latest() or (0, to_store(empty_collection(n_layers, d_mlp, keep)))
-    carry = _spread(from_store(before)), place(np.ones(n_layers, bool))
+    carry = _spread(from_store(Collection, before)), place(np.ones(n_layers, bool))
     with jax.transfer_guard("disallow"):  # nothing moves between host and device but what is said to
         for i, batch in enumerate(batches(sequences(done), batch_size, done), start=1):
-            carry = _step(carry, state, place(batch, AXIS), *settings, graph=graph)
+            carry = _step(carry, state, place(batch, AXIS), rule, graph=graph)
             done += int((batch[1] > 0).sum())
             if i % CHECK_EVERY == 0:  # a look waits for the device
                 refuse_non_finite(fetch(carry[1]))
@@ -196,11 +161,11 @@ Carry = tuple[Collection, Bool[Array, " n_layers"]]
 
 @partial(jax.jit, static_argnames="graph", donate_argnames="carry")
 @layer_program
-def _step(carry: Carry, state: Any, batch: Any, special: Array, first_position: Array, *, graph: Any) -> Carry:
+def _step(carry: Carry, state: Any, batch: Any, rule: PeakRule, *, graph: Any) -> Carry:
     """Add a batch to the collection."""
     collection, finite = carry
     tokens, length, sequence = batch
-    can_peak = peakable(tokens, length, special, first_position)
+    can_peak = rule.allows(tokens, length)
     mesh, everywhere, rows = mesh_of_all(), PartitionSpec(), PartitionSpec(AXIS)
 
     def run(state: Any, tokens: Array, can_peak: Array) -> tuple[Array, Array, tuple[Array, Moments]]:

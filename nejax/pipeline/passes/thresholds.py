@@ -21,7 +21,6 @@ from nejax.neuron.defaults import HEIGHT_QUANTILE
 from nejax.neuron.split import calibrated_height
 from nejax.pipeline.passes.split import check_reference
 from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
-from nejax.pipeline.run.directory import Store
 
 _SIDE_BY_SIDE = 128
 """Neurons at a time, except on CPU."""
@@ -126,17 +125,21 @@ def _check(
     return lax.map(check, neurons, batch_size=None if loops_are_kernels() else _SIDE_BY_SIDE)
 
 
-def layer_minimums(found: Store, height: np.ndarray) -> Float[np.ndarray, " n_features"]:
+def layer_minimums(
+    label: np.ndarray, cohesion: np.ndarray, central: np.ndarray, height: np.ndarray
+) -> Float[np.ndarray, " n_features"]:
     """The least similarity of every feature of a layer.
 
     Args:
-        found: the layer's store of the features stage.
+        label: [n_neurons, n_examples] int, see `Clustered`, as are the next two.
+        cohesion: [n_neurons, n_examples].
+        central: [n_neurons, n_examples] int.
         height: [n_neurons] where each dendrogram is cut; where it is not, the calibrated one, see `heights`.
 
     Returns:
         [features of the layer] float32, neuron by neuron.
     """
-    label, cohesion, n_features = found["label"], found["cohesion"], (found["central"] >= 0).sum(axis=1)
+    n_features = (central >= 0).sum(axis=1)
     first = n_features.cumsum() - n_features
     neuron, example = np.nonzero(label >= 0)
     feature = first[neuron] + label[neuron, example]

@@ -14,10 +14,10 @@ class Checkpoints:
 
     Args:
         folder: made with the first checkpoint. None: there are no checkpoints.
-        seconds: between checkpoints, at least.
+        seconds: between checkpoints, at least; does not change the result.
     """
 
-    def __init__(self, folder: Path | None, seconds: float):
+    def __init__(self, folder: Path | None = None, seconds: float = 60.0):
         self.folder, self.seconds, self.saved_at = folder, seconds, time.monotonic()
 
     def latest(self) -> tuple[int, Store] | None:

@@ -11,8 +11,7 @@ import os
 import platform
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,10 @@ Store = dict[str, Any]
 
 class DamagedStore(UserError):
     """A store that is not what was written. Its stage counts as not done any more: run again, and it is made anew."""
+
+    def __init__(self, name: str, message: str):
+        super().__init__(message)
+        self.name = name
 
 
 class RunDirectory:
@@ -103,23 +106,6 @@ class RunDirectory:
         """Whether a stage's store is there, whole."""
         return stage in self.manifest["stages"]
 
-    def stage(self, name: str, compute: Callable[[], tuple[Store, dict[str, Any]]]) -> Store:
-        """The store of a stage: read if it is there, else computed and kept.
-
-        Args:
-            name: of the stage, and of its folder.
-            compute: gives the store and facts about it for the manifest (counts, what was skipped and why).
-
-        Returns:
-            The store.
-        """
-        if self.is_done(name):
-            return self.load(name)
-        started = time.monotonic()
-        store, facts = compute()
-        self.save(name, store, facts | {"seconds": round(time.monotonic() - started, 2)})
-        return store
-
     def load(self, name: str) -> Store:
         """Read a stage's store.
 
@@ -149,7 +135,9 @@ class RunDirectory:
             facts = stages.pop(lost)
             self.manifest.setdefault("damaged", {})[lost] = {"digest": facts.get("digest"), "later": later}
         self._write_manifest()
-        return DamagedStore(f"{self.path / name} is damaged ({reason}); run the same command again: it is made anew")
+        return DamagedStore(
+            name, f"{self.path / name} is damaged ({reason}); run the same command again: it is made anew"
+        )
 
     def save(self, name: str, store: Store, facts: Mapping[str, Any]) -> None:
         """Write a stage's store, then mark the stage done."""
@@ -242,7 +230,11 @@ class RunDirectory:
 def write_store(path: Path, store: Store) -> None:
     """Write named arrays, and their digest, to a folder that appears when it is whole. Only the first process does."""
     if is_first():
-        marked = {**store, _DIGEST: np.frombuffer(bytes.fromhex(digest_of(store)), np.uint8)}
+        empty = {name: [str(array.dtype), array.shape] for name, array in store.items() if not np.size(array)}
+        marked = {name: array for name, array in store.items() if name not in empty}
+        marked[_DIGEST] = np.frombuffer(bytes.fromhex(digest_of(store)), np.uint8)
+        if empty:  # Orbax keeps none
+            marked[_EMPTY] = pack_text(empty)
         with _orbax() as checkpointer:
             checkpointer.save(path, args=ocp.args.StandardSave(marked), force=True)
 
@@ -261,6 +253,8 @@ def read_store(path: Path, digest: str | None = None) -> Store:
         with _orbax() as checkpointer:
             store = checkpointer.restore(path)
         written = np.asarray(store.pop(_DIGEST)).tobytes().hex()
+        if _EMPTY in store:
+            store |= {name: np.empty(shape, of) for name, (of, shape) in unpack_text(store.pop(_EMPTY)).items()}
         if digest_of(store) != written or digest not in (None, written):  # Orbax does not look
             raise ValueError("its values are not those that were written")
     except Exception as error:  # Orbax passes on what each of its parts happens to raise
@@ -268,7 +262,7 @@ def read_store(path: Path, digest: str | None = None) -> Store:
     return store
 
 
-_DIGEST = "digest_of_the_rest"
+_DIGEST, _EMPTY = "digest_of_the_rest", "empty_arrays"
 
 _LOCK = threading.Lock()
 

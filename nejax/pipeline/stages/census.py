@@ -1,78 +1,28 @@
-"""Read the corpus once more, all of it: how often each feature is excited, how meanings multiply below the maximum.
-
-The features come from the few texts that excite a neuron most. The census asks of every token that can be a peak in
-which band of its activation each neuron is, how far apart the embeddings of that band are, and which feature they are.
-"""
+"""The stage `census`: what every token of the corpus says of the features."""
 
 import contextlib
-import shutil
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jax import lax
-from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float
 
-from nejax.models.reading import LayerView
-from nejax.neuron._kernels.one_kernel import layer_program
-from nejax.neuron.polysemanticity import streaming_mean_distance
 from nejax.pipeline.corpus.sequences import ahead
 from nejax.pipeline.corpus.windows import Sequences
-from nejax.pipeline.passes.census_tiles import N_BANDS, Places, Tiles, lay_out, look
-from nejax.pipeline.passes.collect import CHECK_EVERY, Pieces, batches, peakable, refuse_non_finite
+from nejax.pipeline.passes.census import Census, census
 from nejax.pipeline.passes.thresholds import Checker, Reproduced
-from nejax.pipeline.run.checkpoints import Checkpoints
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
-from nejax.pipeline.run.directory import Store, digest_of, stop_on_full_disk
-from nejax.pipeline.run.processes import is_first
-from nejax.pipeline.stages.run import Run, products_of, store_of_layer
-
-CENSUS_PARTIAL = "census.partial"
-"""The folder of an unfinished census's checkpoints, in one named after what it counts: another goes on from none."""
+from nejax.pipeline.run.directory import digest_of, stop_on_full_disk
+from nejax.pipeline.stages.collect import COLLECT
+from nejax.pipeline.stages.features import FEATURES
+from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
+from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.stage import Facts, Stage
 
 PIECE = 1024
 """Sequences of a sample that are looked up at a time."""
 
 
-class Census(NamedTuple):
-    """What all tokens say of the neurons, and of their features in the order of their ids: NumPy arrays."""
-
-    band_count: np.ndarray
-    """[n_layers, d_mlp, N_BANDS] int64: tokens at which the neuron fires, by band of activation, see `EDGES`."""
-    band_mean_distance: np.ndarray
-    """[n_layers, d_mlp, N_BANDS] float32: mean cosine distance over the pairs of these; NaN for fewer than two."""
-    corpus_mean_distance: np.ndarray
-    """[n_layers, d_mlp] float32: over the pairs of all tokens at which the neuron fires; NaN for fewer than two."""
-    frequency: np.ndarray
-    """[n_features] float64: share of tokens that excite the feature."""
-    coverage: np.ndarray
-    """[n_features] float64: share of the neuron's positive activation that is at these; NaN if it never fires."""
-    neuron_coverage: np.ndarray
-    """[n_layers, d_mlp] float64: the sum over the neuron's features; NaN if it never fires."""
-    n_tokens: int
-    """Tokens that can be a peak, all that were read."""
-
-
-def census_stage(run: Run) -> Store:
-    """The stage: the fields of `Census` but the tokens, and the least similarity to each feature."""
-    if not run.directory.is_done("census"):
-        for _ in run.features():  # before the clock of this stage starts
-            pass
-    store = run.directory.stage("census", lambda: _take(run))
-    if is_first():  # only now is the result safe
-        shutil.rmtree(run.directory.path / CENSUS_PARTIAL, ignore_errors=True)
-    return store
-
-
-def _take(run: Run) -> tuple[Store, dict[str, Any]]:
-    s, shards, model = run.settings, run.tokens(), run.loaded.model
-    minimum, n_features, directions, reproduced = _least_similarities(run)
+def _census(run: Run) -> tuple[Census, Facts]:
+    s, shards, model = run.settings, run.sequences, run.loaded.model
+    minimum, n_features, directions, reproduced = _features_of_all(run)
     length = run.sizes[0]
     numbers = _sample(len(length), s.census_sequences, s.seed)
     length = length[numbers]
@@ -84,7 +34,7 @@ def _take(run: Run) -> tuple[Store, dict[str, Any]]:
     }
     with (
         run.bar("census", lambda: int(length.sum()), "tokens") as advance,
-        products_of(s.precision),
+        run.products(),
         stop_on_full_disk(run.directory.path),
         contextlib.ExitStack() as reading,
     ):
@@ -101,22 +51,19 @@ def _take(run: Run) -> tuple[Store, dict[str, Any]]:
             n_features=n_features,
             directions=directions,
             min_similarity=minimum,
-            maximum=np.asarray(run.collection().examples.activation[..., 0]),
-            special=run.special_tokens(),
-            first_position=s.first_position,
+            maximum=np.asarray(COLLECT.of(run).examples.activation[..., 0]),
+            rule=run.peak_rule,
             batch_size=run.batch_size,
             progress=advance,
-            checkpoints=run.directory.path / CENSUS_PARTIAL / digest_of(counted),
-            checkpoint_seconds=run.checkpoint_seconds,
+            checkpoints=run.checkpoints("census", digest_of(counted)),
         )
-    store = found._asdict() | {"min_similarity": minimum}
     facts = {
         "sequences": len(numbers),
-        "tokens": store.pop("n_tokens"),
+        "tokens": int(found.n_tokens),
         "reproduced": round(reproduced.own / reproduced.examples, 4),
         "examples": reproduced._asdict(),
     }
-    return store, facts
+    return found, facts
 
 
 def _sample(n_sequences: int, n: int | None, seed: int) -> np.ndarray:
@@ -126,230 +73,24 @@ def _sample(n_sequences: int, n: int | None, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(n_sequences, size=n, replace=False))
 
 
-def _least_similarities(run: Run) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], Reproduced]:
-    """Of all features the minimum, [n_features]; of all neurons the number, [n_layers, d_mlp]; of each layer the
-    directions; and what becomes of the examples."""
-    shared, minimums, numbers, directions = run.inputs(), [], [], []
-    labels = []
-    for layer, found in enumerate(run.features()):
-        n_features = (found["central"] >= 0).sum(axis=1)
-        minimums.append(run.least_similarities(layer, found))
-        numbers.append(n_features)
-        directions.append(found["directions"][: n_features.sum()])
-        labels.append(found["label"])
-    check = Checker(run.directory.manifest["stages"]["inputs"]["most_distinct_inputs"], max(map(len, directions)))
-    counts = []
-    for layer, label in enumerate(labels):
-        inputs, input_of = run.directory.load(store_of_layer("inputs", layer))["inputs"], shared["input_of"][layer]
-        of_features = directions[layer], numbers[layer], minimums[layer]
+def _features_of_all(run: Run) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], Reproduced]:
+    """Of all features the least similarity, [n_features]; of all neurons the number, [n_layers, d_mlp]; of each layer
+    the directions; and what becomes of the examples."""
+    of_all, features = INPUTS.of(run), FEATURES.of(run)
+    known = [(found.label, found.directions, found.n_features, found.min_similarity) for found in features]
+    _, directions, numbers, minimums = zip(*known, strict=True)
+    check, counts = Checker(int(of_all.n_distinct.max()), max(map(len, directions))), []
+    for layer, (label, *of_features) in enumerate(known):
+        inputs, input_of = inputs_of_layer(run, layer), of_all.input_of[layer]
         counts.append(check(inputs, input_of, label, run.input_weights[layer], *of_features))
-    return np.concatenate(minimums), np.stack(numbers), directions, Reproduced(*np.sum(counts, axis=0).tolist())
+    reproduced = Reproduced(*np.sum(counts, axis=0).tolist())
+    return np.concatenate(minimums), np.stack(numbers), list(directions), reproduced
 
 
-def census(
-    model: Any,
-    sequences: Pieces,
-    *,
-    n_features: np.ndarray,
-    directions: list[np.ndarray],
-    min_similarity: np.ndarray,
-    maximum: np.ndarray,
-    special: np.ndarray,
-    first_position: int = 1,
-    batch_size: int,
-    progress: Callable[[int], object] = lambda n_tokens: None,
-    checkpoints: Path | None = None,
-    checkpoint_seconds: float = 60.0,
-) -> Census:
-    """Stream sequences through the model, spread over all devices; sort what excites every neuron.
-
-    A token excites a feature where the feature's neuron fires and `nejax.assign` gives it this one. The mean distance
-    of a band is that of all its pairs, in linear time (`nejax.neuron.polysemanticity.streaming_mean_distance`): pairs
-    with a zero embedding are left out. Counts are exact. Activations are summed in float32 over at most `CHECK_EVERY`
-    batches, and these sums in float64; unit embeddings in float32. Batches and devices change nothing beyond the
-    rounding of these sums, and of products of other shapes: a token at which two features, or a feature and its
-    minimum, are equal in seven digits may come out either way.
-
-    Memory: beside the model, a device holds all directions in float16 and its share of `N_BANDS` sums of `d_model`
-    numbers for every neuron. It does not grow with the corpus.
-
-    Args:
-        model: see `nejax.models.reading`.
-        sequences: the corpus from a given sequence number on, in pieces of any size. Called once, with 0 or with the
-            number where an interrupted census goes on.
-        n_features: [n_layers, d_mlp] int, of each neuron.
-        directions: of each layer, [its features, d_model] unit directions, neuron by neuron.
-        min_similarity: [all features] least similarity to each direction, layer by layer.
-        maximum: [n_layers, d_mlp] each neuron's highest activation over the corpus.
-        special: token ids that are never a peak.
-        first_position: the first position that may be a peak.
-        batch_size: sequences a pass, on all devices together; filled up to a multiple of their number.
-        progress: called with the number of tokens of each batch.
-        checkpoints: folder from which an interrupted census of the same sequences goes on, and where it saves itself.
-            Left for the caller to remove when the result is safe.
-        checkpoint_seconds: between checkpoints, at least; does not change the result.
-
-    Returns:
-        The census.
-
-    Raises:
-        UserError: an activation is not finite (names the layers).
-    """
-    w_in = np.asarray(model.input_weights(), np.float32)
-    layout, places = lay_out(w_in, n_features, directions, min_similarity, maximum)
-    tiles, n_slots = place(layout), max(1, int(layout.n_slots.max()))
-    graph, state = nnx.split(model)
-    state, batch_size = place(state), up_to_devices(batch_size)
-    settings = place((np.asarray(special, np.int32), np.int32(first_position)))
-    saved = Checkpoints(checkpoints, checkpoint_seconds)
-    done, so_far = saved.latest() or (0, _nothing(layout, n_slots))
-    unit_sum = _spread(so_far.pop("unit_sum"))
-    nothing = {name: _small(value) for name, value in so_far.items()}
-    recent, finite = place(nothing), place(np.ones(len(w_in), bool))
-    with jax.transfer_guard("disallow"):  # nothing moves between host and device but what is said to
-        for i, batch in enumerate(batches(sequences(done), batch_size, done), start=1):
-            carry = unit_sum, recent, finite
-            unit_sum, recent, finite = _step(
-                carry, state, tiles, place(batch[:2], AXIS), *settings, graph=graph, n_slots=n_slots
-            )
-            done += int((batch[1] > 0).sum())
-            if i % CHECK_EVERY == 0:  # a look waits for the device
-                refuse_non_finite(fetch(finite))
-                so_far, recent = _add(so_far, recent), place(nothing)
-                if saved.due():
-                    saved.save(done, {**so_far, "unit_sum": _whole(unit_sum, w_in.shape[1])})
-            progress(int(batch[1].sum()))
-        refuse_non_finite(fetch(finite))
-        so_far = _add(so_far, recent)
-        n_distinct = (so_far["fired"] - so_far["zero"]).astype(np.float32)
-        by_band, of_all = fetch(_distances(unit_sum, tiles.w, place(n_distinct)))
-    return _in_order(so_far, by_band, of_all, layout, places, w_in.shape[2])
-
-
-def _nothing(layout: Tiles, n_slots: int) -> Store:
-    """What is known before the first batch: the fields of `Seen`, with a leading axis over layers, and the tokens."""
-    n_layers, n_blocks, d_model, width = layout.w.shape
-    shape = n_layers, n_blocks
-    return {
-        "unit_sum": np.zeros((*shape, d_model, N_BANDS, width), np.float32),
-        "fired": np.zeros((*shape, N_BANDS, width), np.int64),
-        "zero": np.zeros((*shape, N_BANDS, width), np.int64),
-        "mass": np.zeros((*shape, width)),
-        "excited": np.zeros((*shape, n_slots, width), np.int64),
-        "excited_mass": np.zeros((*shape, n_slots, width)),
-        "n_tokens": np.zeros(1, np.int64),
-    }
-
-
-def _small(total: np.ndarray) -> np.ndarray:
-    """Zeros for what a device adds up before the host does, in half the bits."""
-    return np.zeros(total.shape, np.int32 if np.issubdtype(total.dtype, np.integer) else np.float32)
-
-
-def _add(so_far: Store, recent: dict[str, Array]) -> Store:
-    return {name: total + fetch(recent[name]) for name, total in so_far.items()}
-
-
-def _spread(unit_sum: np.ndarray) -> Array:
-    """Put the sums on the devices, their dimensions spread; zeros fill up the last."""
-    return place(fill_up(unit_sum, up_to_devices(unit_sum.shape[2]), axis=2), None, None, AXIS)
-
-
-def _whole(unit_sum: Array, d_model: int) -> np.ndarray:
-    return fetch(unit_sum)[:, :, :d_model]
-
-
-Carry = tuple[Array, dict[str, Array], Bool[Array, " n_layers"]]
-"""The sums of unit embeddings, the rest of what was seen recently, and which layers' activations were finite."""
-
-
-@partial(jax.jit, static_argnames=("graph", "n_slots"), donate_argnames="carry")
-@layer_program
-def _step(
-    carry: Carry,
-    state: Any,
-    tiles: Tiles,
-    batch: tuple[Array, Array],
-    special: Array,
-    first_position: Array,
-    *,
-    graph: Any,
-    n_slots: int,
-) -> Carry:
-    """Add a batch to what was seen."""
-    tokens, length = batch
-    can_peak = peakable(tokens, length, special, first_position)
-    unit_sum, recent, finite = carry
-    missing = unit_sum.shape[2] - tiles.w.shape[2]
-
-    def run(state: Any, tiles: Tiles, tokens: Array, can_peak: Array) -> tuple[Array, dict[str, Array], Array]:
-        def read(view: LayerView) -> tuple[Array, dict[str, Array], Array]:
-            x, activation = (
-                jnp.where(can_peak[:, :, None], value, 0).reshape(-1, value.shape[-1]).astype(jnp.float32)
-                for value in (view.mlp_input, view.activation)
-            )
-            seen = look(tiles, view.layer, x, activation, n_slots)._asdict()
-            # Each device keeps some dimensions of the sums: together they hold them once.
-            of_all = jnp.pad(seen.pop("unit_sum"), ((0, 0), (0, missing), (0, 0), (0, 0)))
-            of_all = lax.psum_scatter(of_all, AXIS, scatter_dimension=1, tiled=True)
-            wrong = ~(jnp.isfinite(x).all() & jnp.isfinite(activation).all())
-            return of_all, seen, wrong.astype(jnp.int32)
-
-        of_all, seen, wrong = nnx.merge(graph, state)(tokens, reader=read)[1]
-        return of_all, *lax.psum((seen | {"n_tokens": can_peak.sum(dtype=jnp.int32)[None]}, wrong), AXIS)
-
-    everywhere, rows, dimensions = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None, None, AXIS)
-    in_specs, out_specs = (everywhere, everywhere, rows, rows), (dimensions, everywhere, everywhere)
-    spread_rows = jax.shard_map(run, mesh=mesh_of_all(), in_specs=in_specs, out_specs=out_specs)
-    of_batch, seen, wrong = spread_rows(state, tiles, tokens, can_peak)
-    return unit_sum + of_batch, jax.tree.map(jnp.add, recent, seen), finite & (wrong == 0)
-
-
-@jax.jit
-def _distances(
-    unit_sum: Float[Array, "n_layers n_blocks d_spread n_bands width"],
-    w: Float[Array, "n_layers n_blocks d_model width"],
-    count: Float[Array, "n_layers n_blocks n_bands width"],
-) -> tuple[Array, Array]:
-    """Mean distances by band, [n_layers, n_blocks, n_bands, width], and over all bands, without that axis."""
-
-    def block(of_block: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        sums, w, count = of_block
-        sums = sums[: len(w)] * w[:, None]
-        by_band = streaming_mean_distance(sums.reshape(len(w), -1), count.ravel())
-        return by_band.reshape(count.shape), streaming_mean_distance(sums.sum(axis=1), count.sum(axis=0))
-
-    def layer(of_layer: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        return lax.map(block, of_layer)
-
-    return lax.map(layer, (unit_sum, w, count))
-
-
-def _in_order(
-    so_far: Store, by_band: np.ndarray, of_all: np.ndarray, layout: Tiles, places: Places, d_mlp: int
-) -> Census:
-    """What was seen, neuron by neuron and feature by feature."""
-    n_layers = len(layout.neuron)
-    order = layout.neuron.reshape(n_layers, -1)
-
-    def neurons(values: np.ndarray) -> np.ndarray:
-        """[n_layers, n_blocks, *rest, width] -> [n_layers, d_mlp, *rest]"""
-        found = np.empty((n_layers, d_mlp + 1, *values.shape[2:-1]), values.dtype)
-        flat = np.moveaxis(values, -1, 2).reshape(n_layers, order.shape[1], *values.shape[2:-1])
-        found[np.arange(n_layers)[:, None], order] = flat
-        return found[:, :d_mlp]
-
-    def features(values: np.ndarray) -> np.ndarray:
-        return values[places.layer, places.block, places.slot, places.column]
-
-    n_tokens = int(so_far["n_tokens"][0])
-    mass = np.where(so_far["mass"] > 0, so_far["mass"], np.nan)
-    return Census(
-        band_count=neurons(so_far["fired"]),
-        band_mean_distance=neurons(by_band),
-        corpus_mean_distance=neurons(of_all),
-        frequency=features(so_far["excited"]) / max(n_tokens, 1),
-        coverage=features(so_far["excited_mass"] / mass[:, :, None]),
-        neuron_coverage=neurons(so_far["excited_mass"].sum(axis=2) / mass),
-        n_tokens=n_tokens,
-    )
+CENSUS = Stage(
+    name="census",
+    needs=(FEATURES,),
+    is_wanted=lambda settings: settings.census,
+    result=Census,
+    work=_census,
+)

@@ -1,9 +1,8 @@
-"""The importance stage: which earlier tokens the examples of every feature need."""
+"""The stage `importance`: which earlier tokens the examples of every feature need."""
 
-import shutil
 from collections.abc import Iterator
 from itertools import combinations
-from typing import Any, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
@@ -11,14 +10,13 @@ from nejax.errors import UserError
 from nejax.neuron.importance import token_importance
 from nejax.pipeline.passes.ablation import Cost, Peaks, activations_without, mean_less_padding
 from nejax.pipeline.passes.histogram import sample_sequences
-from nejax.pipeline.run.checkpoints import Checkpoints
-from nejax.pipeline.run.directory import Store, digest_of, pack_text, stop_on_full_disk
-from nejax.pipeline.run.processes import is_first
+from nejax.pipeline.passes.select import Chosen
+from nejax.pipeline.run.directory import digest_of, pack_text, stop_on_full_disk
 from nejax.pipeline.run.settings import Ablation
-from nejax.pipeline.stages.run import Run, products_of
-
-PARTIAL = "importance.partial"
-"""The folder of an unfinished stage's checkpoints, in one of its own for each choice of examples and settings."""
+from nejax.pipeline.stages.features import FEATURES
+from nejax.pipeline.stages.inputs import INPUTS
+from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.stage import Facts, Stage
 
 PEAKS = 4096
 """About so many examples are done between looks at whether a checkpoint is due."""
@@ -27,26 +25,14 @@ N_COMPARED = 256
 """Examples of which all ways to take a token away are compared."""
 
 
-def importance(run: Run) -> Store:
-    """The stage: activations of the most central examples of every feature without each of the tokens before the peak.
+class Importance(NamedTuple):
+    """Activations of the most central examples of every feature without each of the tokens before the peak."""
 
-    Returns:
-        `example` [n] int64, ascending: numbers `(layer * d_mlp + neuron) * examples + rank` of the examples of the
-        inputs stage; `without` [n, window + 1] float32: the activation that is left at the peak without the token
-        there, the one before it, ..., NaN where there is none. See `token_importance`.
-
-    Raises:
-        UserError: the vocabulary lacks the padding token; an activation is not finite.
-    """
-    if run.directory.is_done("importance"):
-        return run.directory.load("importance")
-    padding_token(run)
-    for _ in run.features():  # before the clock of this stage starts
-        pass
-    store = run.directory.stage("importance", lambda: _importance(run))
-    if is_first():  # only now is the result safe
-        shutil.rmtree(run.directory.path / PARTIAL, ignore_errors=True)
-    return store
+    example: np.ndarray
+    """[n] int64, ascending: numbers `(layer * d_mlp + neuron) * examples + rank` of the examples of the inputs."""
+    without: np.ndarray
+    """[n, window + 1] float32: the activation that is left at the peak without the token there, the one before it, and
+    so on; NaN where there is none. See `token_importance`."""
 
 
 def padding_token(run: Run) -> int:
@@ -91,25 +77,25 @@ def most_central(label: np.ndarray, cohesion: np.ndarray, n: int) -> np.ndarray:
     return chosen
 
 
-def _importance(run: Run) -> tuple[Store, dict[str, Any]]:
-    s, chosen = run.settings, run.inputs()
-    central = [most_central(found["label"], found["cohesion"], s.importance_examples) for found in run.features()]
+def _importance(run: Run) -> tuple[Importance, Facts]:
+    s, chosen = run.settings, INPUTS.of(run).chosen
+    central = [most_central(found.label, found.cohesion, s.importance_examples) for found in FEATURES.of(run)]
     example = np.flatnonzero(np.stack(central))
-    by_sequence = example[np.argsort(chosen["sequence"].reshape(-1)[example], kind="stable")]
+    by_sequence = example[np.argsort(chosen.sequence.reshape(-1)[example], kind="stable")]
     work = _Work(run, chosen)
     what = {"example": by_sequence, "how": pack_text([s.importance_window, s.importance_by, work.padding])}
-    checkpoints = Checkpoints(run.directory.path / PARTIAL / digest_of(what), run.checkpoint_seconds)
+    checkpoints = run.checkpoints("importance", digest_of(what))
     done, saved = checkpoints.latest() or (0, {})
     without = np.full((len(example), s.importance_window + 1), np.nan, np.float32)
     without[:done] = saved.get("without", without[:0])
     cost = Cost(*saved.get("cost", np.zeros(3, np.int64)).tolist())
     with (
         run.bar("importance", lambda: len(example), "examples") as advance,
-        products_of(s.precision),
+        run.products(),
         stop_on_full_disk(run.directory.path),
     ):
         advance(done)
-        for first, last in _pieces(chosen["sequence"].reshape(-1)[by_sequence], done):
+        for first, last in _pieces(chosen.sequence.reshape(-1)[by_sequence], done):
             without[first:last], more = work(by_sequence[first:last], s.importance_by)
             cost = Cost(*(a + b for a, b in zip(cost, more, strict=True)))
             if checkpoints.due():
@@ -117,9 +103,9 @@ def _importance(run: Run) -> tuple[Store, dict[str, Any]]:
             advance(last - first)
         agreement = _agreement(work, by_sequence, without, s.importance_by, s.seed)
     in_order = np.argsort(by_sequence)
-    activation = chosen["activation"].reshape(-1)[example]
+    activation = chosen.activation.reshape(-1)[example]
     undefined = np.isnan(np.asarray(token_importance(activation, without[in_order]))[:, 0])
-    places = np.stack([chosen[name].reshape(-1)[example] for name in ("sequence", "position")])
+    places = np.stack([places.reshape(-1)[example] for places in chosen[:2]])
     facts = {
         "examples": len(example),
         "places": len(np.unique(places, axis=1).T),
@@ -129,7 +115,7 @@ def _importance(run: Run) -> tuple[Store, dict[str, Any]]:
         "compared": min(N_COMPARED, len(example)),
         "agreement": agreement,
     }
-    return {"example": example, "without": without[in_order]}, facts
+    return Importance(example, without[in_order]), facts
 
 
 def _pieces(sequence: np.ndarray, start: int) -> Iterator[tuple[int, int]]:
@@ -144,14 +130,14 @@ def _pieces(sequence: np.ndarray, start: int) -> Iterator[tuple[int, int]]:
 class _Work:
     """Takes tokens away from some of a run's examples."""
 
-    def __init__(self, run: Run, chosen: Store):
+    def __init__(self, run: Run, chosen: Chosen):
         self._run, self._chosen = run, chosen
         self.padding = padding_token(run)
         self._mean_shift: np.ndarray | None = None
 
     def activation(self, example: np.ndarray) -> np.ndarray:
         """At their peaks."""
-        return self._chosen["activation"].reshape(-1)[example]
+        return self._chosen.activation.reshape(-1)[example]
 
     def __call__(self, example: np.ndarray, ablation: Ablation) -> tuple[np.ndarray, Cost]:
         """See `activations_without`.
@@ -160,15 +146,15 @@ class _Work:
             UserError: an activation is not finite.
         """
         run, s, chosen = self._run, self._run.settings, self._chosen
-        n_layers, d_mlp, n_examples = chosen["sequence"].shape
+        n_layers, d_mlp, n_examples = chosen.sequence.shape
         layer, neuron = np.divmod(example // n_examples, d_mlp)
-        sequence, position = (chosen[name].reshape(-1)[example] for name in ("sequence", "position"))
+        sequence, position = (places.reshape(-1)[example] for places in chosen[:2])
         known, row = np.unique(sequence, return_inverse=True)
         peaks = Peaks(layer, neuron, row, position)
         without, cost = activations_without(
             run.loaded.model,
             peaks,
-            run.tokens().take(known).tokens,
+            run.sequences.take(known).tokens,
             n_layers=n_layers,
             window=s.importance_window,
             ablation=ablation,
@@ -189,8 +175,8 @@ class _Work:
         """The mean input, over the tokens that can be a peak in a sample of the corpus."""
         if self._mean_shift is None:
             run = self._run
-            sample = run.tokens().take(sample_sequences(run.sizes[1], run.settings.seq_len, run.settings.seed))
-            real = run.can_peak(sample)
+            sample = run.sequences.take(sample_sequences(run.sizes[1], run.settings.seq_len, run.settings.seed))
+            real = run.peak_rule.allowed_in(sample)
             self._mean_shift = mean_less_padding(run.loaded.model, sample.tokens, real, self.padding)
         return self._mean_shift
 
@@ -235,3 +221,13 @@ def agreement_of(a: np.ndarray, b: np.ndarray) -> dict[str, float | None]:
     return {
         name: None if x is None else round(x, 4) for name, x in (("correlation", correlation), ("same_token", same))
     }
+
+
+IMPORTANCE = Stage(
+    name="importance",
+    needs=(FEATURES,),
+    is_wanted=lambda settings: settings.importance,
+    refuse=padding_token,
+    result=Importance,
+    work=_importance,
+)

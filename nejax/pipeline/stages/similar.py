@@ -1,65 +1,50 @@
-"""Which features of other neurons read nearly the same: cosines between the inputs of their examples."""
+"""The stage `similar`: which features of other neurons read nearly the same."""
 
-import functools
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int
 
-from nejax.errors import UserError
-from nejax.neuron.embeddings import unit_rows
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place
-from nejax.pipeline.run.directory import Store
-from nejax.pipeline.stages.run import Run, store_of_layer
-
-N_ROWS, N_COLUMNS, GROUP = 1024, 32768, 32
-"""Features that are compared at a time, on all devices together, and with how many others: 128 MiB of cosines.
-
-The others are sifted by groups of neighbours in id."""
-
-SAME = 1 - 1e-6
-"""A cosine from here on counts as 1: equal inputs differ from 1 by rounding only, and must tie."""
+from nejax.pipeline.passes.similar import Similar, similar_features
+from nejax.pipeline.stages.features import FEATURES
+from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
+from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.stage import Facts, Stage
 
 
-class Similar(NamedTuple):
-    """The features most like each feature, the most similar first; of equally similar ones, the lower id."""
+def _similar(run: Run) -> tuple[Similar, Facts]:
+    """A row for every feature. Those with fewer than `similar_examples` examples have no similar ones and are none.
 
-    feature: np.ndarray
-    """[n_queries, k] int32, ids of features; -1 where there are no more."""
-    similarity: np.ndarray
-    """[n_queries, k] float32, cosine of the inputs of the two features; NaN where there are no more."""
-
-
-def similar(run: Run) -> Store:
-    """The stage: the features most like each feature, see `Similar`. Not for `--similar=0`.
-
-    Features with fewer than `--similar_examples` examples have no similar ones and are none. The input of every
-    feature, float32 [n_features, d_model], is the one large thing held: that of its central example, or with
-    `--similar_by=mean` the mean over its examples.
+    The input of every feature, float32 [n_features, d_model], is the one large thing held: that of its central example,
+    or with `similar_by="mean"` the mean over its examples.
     """
-    if run.directory.is_done("similar"):
-        return run.directory.load("similar")
-    inputs, neuron, n_examples = _inputs_of_features(run)  # before the clock of this stage starts
-    compared = np.flatnonzero(n_examples >= run.settings.similar_examples)
-    return run.directory.stage(
-        "similar", lambda: _search(run, inputs[compared], neuron[compared], compared, len(neuron))
-    )
+    s, (inputs, neuron, n_examples) = run.settings, _inputs_of_features(run)
+    ids = np.flatnonzero(n_examples >= s.similar_examples)
+    with run.bar("similar", lambda: len(ids) ** 2, "pairs") as advance:
+        found = similar_features(
+            inputs[ids],
+            neuron[ids],
+            k=s.similar,
+            threshold=s.min_similarity,
+            recall=s.similar_recall,
+            progress=advance,
+        )
+    feature = np.full((len(inputs), s.similar), -1, np.int32)
+    similarity = np.full((len(inputs), s.similar), np.nan, np.float32)
+    feature[ids] = np.where(found.feature >= 0, ids[found.feature], -1)
+    similarity[ids] = found.similarity
+    facts = {"features": len(ids), "features_with_similar": int((found.feature >= 0).any(axis=1).sum())}
+    return Similar(feature, similarity), facts
 
 
 def _inputs_of_features(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What stands for every feature, float32 [n_features, d_model], its neuron, and how many examples it has."""
-    shared, layers = run.inputs(), [(found["central"], found["label"]) for found in run.features()]
-    d_mlp, d_model = shared["sequence"].shape[1], shared["reference"].shape[2]
+    of_all, layers = INPUTS.of(run), [(found.central, found.label) for found in FEATURES.of(run)]
+    d_mlp, d_model = of_all.input_of.shape[1], of_all.reference.shape[2]
     features = [np.nonzero(central >= 0) for central, _ in layers]
     inputs, start = np.empty((sum(len(neuron) for neuron, _ in features), d_model), np.float32), 0
     n_examples = np.empty(len(inputs), np.int32)
     for layer, ((central, label), (neuron, feature)) in enumerate(zip(layers, features, strict=True)):
-        of_layer, input_of = run.directory.load(store_of_layer("inputs", layer))["inputs"], shared["input_of"][layer]
+        of_layer, input_of = inputs_of_layer(run, layer), of_all.input_of[layer]
         stop = start + len(neuron)
         if run.settings.similar_by == "mean":
             rows = _rows_of_features(label, input_of, neuron, feature)
@@ -91,151 +76,10 @@ def _rows_of_features(
     return (input_of[n, i:j] for n, i, j in zip(neuron, first, stop, strict=True))
 
 
-def _search(
-    run: Run, inputs: np.ndarray, neuron: np.ndarray, ids: np.ndarray, n_features: int
-) -> tuple[Store, dict[str, Any]]:
-    """Compare some features, given with their ids; the others have no similar ones."""
-    s = run.settings
-    with run.bar("similar", lambda: len(inputs) ** 2, "pairs") as advance:
-        found = similar_features(
-            inputs, neuron, k=s.similar, threshold=s.min_similarity, recall=s.similar_recall, progress=advance
-        )
-    feature = np.full((n_features, s.similar), -1, np.int32)
-    similarity = np.full((n_features, s.similar), np.nan, np.float32)
-    feature[ids] = np.where(found.feature >= 0, ids[found.feature], -1)
-    similarity[ids] = found.similarity
-    facts = {"features": len(inputs), "features_with_similar": int((found.feature >= 0).any(axis=1).sum())}
-    return Similar(feature, similarity)._asdict(), facts
-
-
-def similar_features(
-    inputs: np.ndarray,
-    neuron: np.ndarray,
-    *,
-    k: int,
-    threshold: float,
-    recall: float = 1.0,
-    queries: np.ndarray | None = None,
-    progress: Callable[[int], object] = lambda n_pairs: None,
-) -> Similar:
-    """The `k` nearest features of other neurons, by the cosine of what they read.
-
-    `similarity(f, g) = x_f . x_g / (|x_f| |x_g|)`, where `x_f` is the input of the layer of `f` at the peak of its
-    central example, or the mean of those inputs over all its examples. All pairs are compared, in blocks of one shape,
-    and beside the arguments and the result memory does not grow with the number of features. Features of one layer
-    whose central examples peak at the same token of the same sequence have the same input: their similarity is exactly
-    1. An input of zeros has no direction: its similarity to any other is 0.
-
-    With a `recall` below 1 the best of each block are sought by `jax.lax.approx_max_k`, which keeps one of each group
-    of others that it throws together, in groups so small that this share of the true neighbours is expected to be
-    found. What is found is right, its similarity too; some may be missing, and worse ones stand in their place. That
-    pays where sorting is dear, on a TPU. Elsewhere JAX sorts whole blocks instead: on CPU the result was the exact one
-    in every measurement; choosing took twice as long as with `recall=1`, the whole search about as long.
-    Sources: Foote 2024, arXiv 2411.08166, similar features; Chern et al. 2022, arXiv 2206.14286, approximate maxima.
-
-    Args:
-        inputs: [n_features, d_model] float32.
-        neuron: [n_features] int, the neuron of each feature: no two features of one neuron are compared.
-        k: at most so many are found for each feature, at least 1.
-        threshold: similarities must be above it.
-        recall: the share of the true neighbours that is expected to be found, above 0; 1 finds all of them.
-        queries: [n_queries] int, ids of the features whose neighbours are sought; all of them, if None.
-        progress: called with the number of pairs of each block that was compared.
-
-    Returns:
-        Features and their similarities, a row for each of `queries`.
-
-    Raises:
-        UserError: an input is not finite, `recall` is out of range, or a query is not the id of a feature.
-    """
-    n = len(inputs)
-    if not 0 < recall <= 1:
-        raise UserError(f"recall={recall:g}: expected a share above 0, at most 1, which is exact")
-    queries = np.arange(n) if queries is None else queries
-    if len(queries) and not (queries.min() >= 0 and queries.max() < n):
-        raise UserError(f"queries from {queries.min()} to {queries.max()}: expected ids of features, 0 to {n - 1}")
-    mesh = mesh_of_all()
-    n_rows, n_columns = _even_block(len(queries), N_ROWS, mesh.size), _even_block(n, N_COLUMNS, GROUP)
-    best = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int32)
-    for first in range(0, n, n_columns):
-        last = min(first + n_columns, n)
-        block = fill_up(inputs[first:last], n_columns), fill_up(neuron[first:last], n_columns)
-        others = (_unit(place(block[0])), *place((block[1], np.int32(first), np.int32(last), np.float32(threshold))))
-        if not np.isfinite(block[0]).all():
-            raise UserError("the inputs of features are not all finite; check the model's weights")
-        for start in range(0, len(queries), n_rows):
-            rows = slice(start, min(start + n_rows, len(queries)))
-            wanted = (*(values[rows] for values in best), inputs[queries[rows]], neuron[queries[rows]])
-            mine = place([fill_up(values, n_rows) for values in wanted], AXIS)
-            for values, merged in zip(best, fetch(_merge_on(mesh, recall)(*mine, *others)), strict=True):
-                values[rows] = merged[: rows.stop - start]
-            progress((rows.stop - start) * (last - first))
-    similarity, feature = best
-    is_there = similarity > -np.inf
-    return Similar(np.where(is_there, feature, -1), np.where(is_there, similarity, np.float32(np.nan)))
-
-
-@functools.cache
-def _merge_on(mesh: Mesh, recall: float) -> Callable:
-    """`_merge` with its rows spread over devices: the first four arguments and the results."""
-    everywhere, spread = PartitionSpec(), PartitionSpec(*mesh.axis_names)
-    in_specs = (spread,) * 4 + (everywhere,) * 5
-    return jax.jit(
-        jax.shard_map(functools.partial(_merge, recall=recall), mesh=mesh, in_specs=in_specs, out_specs=spread)
-    )
-
-
-def _merge(
-    similarity: Float[Array, "rows k"],
-    feature: Int[Array, "rows k"],
-    x: Float[Array, "rows d_model"],
-    neuron: Int[Array, " rows"],
-    others: Float[Array, "columns d_model"],
-    neuron_of_others: Int[Array, " columns"],
-    first: Int[Array, ""],
-    last: Int[Array, ""],
-    threshold: Float[Array, ""],
-    *,
-    recall: float,
-) -> tuple[Float[Array, "rows k"], Int[Array, "rows k"]]:
-    """The best of those found so far and of one block of others: unit inputs of the features `first` to `last - 1`.
-
-    `lax.top_k` prefers what comes first among equals, so everything is kept in order of id.
-    """
-    cosine = jnp.matmul(unit_rows(x), others.T, precision=lax.Precision.HIGHEST)
-    cosine = jnp.where(cosine > SAME, 1, cosine)
-    is_other = (neuron[:, None] != neuron_of_others) & (first + jnp.arange(len(others)) < last)
-    cosine = jnp.where(is_other & (cosine > threshold), cosine, -jnp.inf)
-    at = _candidates(cosine, feature.shape[1]) if recall == 1 else _some_of_best(cosine, feature.shape[1], recall)
-    candidate = jnp.take_along_axis(cosine, at, axis=1)
-    similarity, kept = lax.top_k(jnp.concatenate([similarity, candidate], axis=1), feature.shape[1])
-    return similarity, jnp.take_along_axis(jnp.concatenate([feature, first + at], axis=1), kept, axis=1)
-
-
-def _candidates(cosine: Float[Array, "rows columns"], k: int) -> Int[Array, "rows candidates"]:
-    """Columns in ascending order, the best `k` of each row among them.
-
-    The best `k` stand in the `k` groups whose maxima are highest: sorting those is much less than sorting all.
-    """
-    groups = cosine.reshape(len(cosine), -1, GROUP)
-    _, chosen = lax.top_k(groups.max(axis=2), min(k, groups.shape[1]))
-    return (jnp.sort(chosen, axis=1)[:, :, None] * GROUP + jnp.arange(GROUP)).reshape(len(cosine), -1)
-
-
-def _some_of_best(cosine: Float[Array, "rows columns"], k: int, recall: float) -> Int[Array, "rows candidates"]:
-    """Columns in ascending order; the share `recall` of the best `k` of each row is expected among them.
-
-    So is that share of the best of all blocks: those that stand in this one are the first of its best, and the better
-    ones are missed less often.
-    """
-    _, chosen = lax.approx_max_k(cosine, min(k, cosine.shape[1]), recall_target=recall)
-    return jnp.sort(chosen, axis=1)
-
-
-_unit = jax.jit(unit_rows)
-
-
-def _even_block(n: int, most: int, multiple: int) -> int:
-    """The size, a multiple, of the fewest blocks of about `most` that hold `n`: the last is hardly filled up."""
-    n_blocks = max(1, -(-n // most))
-    return max(1, -(-n // (n_blocks * multiple))) * multiple
+SIMILAR = Stage(
+    name="similar",
+    needs=(FEATURES,),
+    is_wanted=lambda settings: settings.similar > 0,
+    result=Similar,
+    work=_similar,
+)

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from nejax.atlas.atlas import Atlas, open_atlas
+from nejax.atlas.build import atlas_of
 from nejax.atlas.explorer.shards import Shards
 from nejax.atlas.files import AtlasFiles
-from nejax.atlas.write import write_atlas
 from nejax.pipeline.stages.run import Run, Settings
 
 
@@ -24,7 +24,7 @@ def full_run(run: Run, settings: Settings, tmp_path_factory: pytest.TempPathFact
     with_all = dataclasses.replace(settings, importance=True, importance_examples=2, importance_window=8, census=True)
     copy = shutil.copytree(run.directory.path, tmp_path_factory.mktemp("runs") / "full")  # what it found is reused
     full = Run(copy, with_all, quiet=True)
-    write_atlas(full)
+    atlas_of(full)
     return full
 
 

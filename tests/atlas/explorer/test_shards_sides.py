@@ -5,10 +5,12 @@ import json
 import jsonschema_rs
 import pytest
 from small_run import D_MLP
+from stage_stores import store_of
 
 from nejax.atlas.explorer.openapi import describe
 from nejax.atlas.explorer.shards import Shards, to_json
 from nejax.atlas.files import AtlasFiles
+from nejax.pipeline.stages.inputs import INPUTS
 from nejax.pipeline.stages.run import Run
 
 
@@ -42,6 +44,6 @@ def test_the_description_holds_for_both(shards, two_sided_shards):
 
 
 def test_what_was_left_out_is_a_measure(shards, run):
-    left = run.inputs()["repeats_left_out"]
+    left = store_of(run, INPUTS)["repeats_left_out"]
     assert shards.column("repeats_left_out") == left.ravel().tolist()
     assert shards.neuron(2, 40)["measures"]["repeats_left_out"] == left[2, 40]

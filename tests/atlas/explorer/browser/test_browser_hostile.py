@@ -11,7 +11,7 @@ from small_run import make_model
 from watched import Watched, new_context
 
 from nejax.atlas.atlas import Atlas, open_atlas
-from nejax.atlas.write import write_atlas
+from nejax.atlas.build import atlas_of
 from nejax.pipeline.stages.run import Run, Settings
 
 HOSTILE = [
@@ -40,7 +40,7 @@ def hostile_atlas(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
     model = make_model(folder / ("m" * 200))
     settings = Settings(model=str(model), corpus=str(corpus), seq_len=32, keep=16, examples=12, max_sequences=80)
     run = Run(folder / "run", settings, quiet=True)
-    write_atlas(run)
+    atlas_of(run)
     return open_atlas(run.directory.path)
 
 
