@@ -8,18 +8,25 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
+from nejax.neuron.polysemanticity import Polysemanticity
 from nejax.neuron.streaming.top_examples import TopExamples
 from nejax.pipeline.compare.runs import MAY_JUMP, Layer, LayerComparison, compare_layer
 from nejax.pipeline.corpus.windows import Sequences
 from nejax.pipeline.passes.gather import WINDOW_AFTER, WINDOW_BEFORE
 from nejax.pipeline.passes.select import Chosen, choose_examples
 from nejax.pipeline.run.constants import CONTEXT
-from nejax.pipeline.stages.run import Settings
+from nejax.pipeline.run.results import from_store, to_store
+from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.features import Features
 
 N_NEURONS, N_SEQUENCES, SEQ_LEN, HEIGHT = 3, 20, 24, 0.3
 SETTINGS = Settings(keep=12, examples=6, min_fraction=0.3, seq_len=SEQ_LEN, height=HEIGHT)
 NEAR, FAR = 1e-6, 1e-3
 """Gaps between two activations, relative to the neuron's maximum, within and beyond the tolerance of 1e-5."""
+
+
+UNREAD = dict.fromkeys((*Features._fields, *Polysemanticity._fields), np.zeros(0))
+"""What a comparison does not look at."""
 
 
 class World(NamedTuple):
@@ -77,6 +84,7 @@ def run_of(world: World, settings: Settings = SETTINGS) -> Layer:
     windows = padded[rows, chosen.sequence[..., None], chosen.position[..., None] + np.arange(41)].astype(np.float16)
     windows[chosen.sequence < 0] = np.nan
     split = [features_of(world.embedding[j], chosen.sequence[j]) for j in range(N_NEURONS)]
+    stored = {name: np.array([neuron[name] for neuron in split]) for name in split[0]}
     return Layer(
         kept,
         n_fired=(world.around > 0).sum(axis=(1, 2)),
@@ -85,7 +93,9 @@ def run_of(world: World, settings: Settings = SETTINGS) -> Layer:
         m2=world.around.var(axis=(1, 2)) * N_SEQUENCES * SEQ_LEN,
         chosen=chosen,
         window=windows,
-        features={name: np.array([neuron[name] for neuron in split]) for name in split[0]},
+        features=from_store(
+            Features, UNREAD | {name: np.array([neuron[name] for neuron in split]) for name in split[0]}
+        ),
     )
 
 
@@ -159,7 +169,7 @@ def test_a_value_further_off_than_the_tolerance_is_unexplained(name, size, world
     if name == "activation":
         b.kept.activation[2, 5] += size
     else:
-        b.features[name][2] += size
+        to_store(b.features)[name][2] += size
     found = compared(a, b, world.tokens)
     np.testing.assert_allclose(getattr(found.values, name), size, rtol=1e-2)
     assert found.beyond == 1 and unexplained(found) == [0, 0, 0]
@@ -167,8 +177,8 @@ def test_a_value_further_off_than_the_tolerance_is_unexplained(name, size, world
 
 def test_a_number_in_one_run_and_none_in_the_other_are_infinitely_far_apart(world):
     a, b = run_of(world), run_of(world)
-    b.features["mean_distance"][0] = np.nan
-    a.features["silhouette"][:2] = b.features["silhouette"][:2] = np.nan
+    to_store(b.features)["mean_distance"][0] = np.nan
+    to_store(a.features)["silhouette"][:2] = to_store(b.features)["silhouette"][:2] = np.nan
     found = compared(a, b, world.tokens)
     assert found.values.mean_distance == np.inf and found.beyond == 1 and found.values.silhouette == 0
 
@@ -176,7 +186,7 @@ def test_a_number_in_one_run_and_none_in_the_other_are_infinitely_far_apart(worl
 def test_values_that_may_jump_are_said_and_not_held_against_a_run(world):
     assert set(MAY_JUMP) <= set(compared(world, world).values._fields)
     a, b = run_of(world), run_of(world)
-    b.features["silhouette"][0] = 0.5
+    to_store(b.features)["silhouette"][0] = 0.5
     found = compared(a, b, world.tokens)
     assert found.values.silhouette == 0.5 and found.beyond == 0
 
@@ -341,7 +351,7 @@ def test_two_pairs_equally_near_to_merge(off, explained, world):
     """B lies between A and C, as near to one as to the other; whichever it joins, the third stays out."""
     a, b = (at_angles(world, 1, -40, side, 40, 180, 181, 182) for side in off)
     runs = run_of(a), run_of(b)
-    heights = [run.features["merges"][1, :, 2] for run in runs]
+    heights = [to_store(run.features)["merges"][1, :, 2] for run in runs]
     assert min(np.abs(np.concatenate(heights) - HEIGHT)) > 1e-2, "no merge is near the cut"
     found = compared(*runs, world.tokens)
     assert explained(found) == [0, 0, 1] and sum(near_ties(found)) + sum(unexplained(found)) == 1
@@ -360,7 +370,7 @@ def test_a_near_tie_elsewhere_in_the_dendrogram_does_not_explain_a_change(world)
 
 def test_a_label_that_the_dendrogram_does_not_explain(world):
     a, b = (run_of(at_angles(world, 1, 0, 5, 10, 180, 185, 190)) for _ in range(2))
-    b.features["label"][1] = [0, 0, 1, 1, 1, 1]
+    to_store(b.features)["label"][1] = [0, 0, 1, 1, 1, 1]
     assert unexplained(compared(a, b, world.tokens)) == [0, 0, 1]
 
 
@@ -368,7 +378,7 @@ def test_other_names_and_another_order_are_the_same_features(world):
     a = at_angles(world, 1, 0, 5, 10, 180, 185, 190)
     b = level(a, 1, 0, 4, NEAR)
     runs = run_of(a), run_of(b)
-    runs[1].features["label"][1] ^= 1
+    to_store(runs[1].features)["label"][1] ^= 1
     assert not np.array_equal(*(run.chosen.sequence for run in runs))
     found = compared(*runs, world.tokens)
     assert found.same_features == N_NEURONS and near_ties(found)[2] == unexplained(found)[2] == 0
