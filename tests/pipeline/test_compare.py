@@ -93,9 +93,7 @@ def run_of(world: World, settings: Settings = SETTINGS) -> Layer:
         m2=world.around.var(axis=(1, 2)) * N_SEQUENCES * SEQ_LEN,
         chosen=chosen,
         window=windows,
-        features=from_store(
-            Features, UNREAD | {name: np.array([neuron[name] for neuron in split]) for name in split[0]}
-        ),
+        features=from_store(Features, UNREAD | stored),
     )
 
 
