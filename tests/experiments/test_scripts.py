@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from scripts import refusals
@@ -15,7 +15,10 @@ from nejax.models.choices import Architecture
 from nejax.models.sae.architectures import ARCHITECTURES
 from nejax.pipeline.corpus.documents import refuse_no_corpus
 from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.stages.collect import COLLECT
+from nejax.pipeline.stages.inputs import INPUTS
 from nejax.pipeline.stages.run import Run
+from nejax.pipeline.stages.tokens import TOKENS
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SCRIPTS = sorted(file.stem for file in EXPERIMENTS.glob("*.py") if "run_script(main" in file.read_text())
@@ -93,11 +96,11 @@ def test_the_architectures_offered_are_those_there_are():
     assert get_args(Architecture) == tuple(ARCHITECTURES)
 
 
-@pytest.mark.parametrize("stage", ["tokens", "collect", "inputs"])
-def test_a_corpus_that_is_not_there_is_refused_before_a_model_is_loaded(stage: str, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("stage", [TOKENS, COLLECT, INPUTS], ids=lambda stage: stage.name)
+def test_a_corpus_that_is_not_there_is_refused_before_a_model_is_loaded(stage: Any, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("nejax.pipeline.stages.run.load_model", lambda *_, **__: pytest.fail("it was loaded"))
     with pytest.raises(UserError, match="corpus '/nope': no such file or folder"):
-        getattr(Run(tmp_path / "run", Settings(corpus="/nope")), stage)()
+        stage.of(Run(tmp_path / "run", Settings(corpus="/nope")))
 
 
 def test_of_several_corpora_all_must_be_there(tmp_path: Path):
