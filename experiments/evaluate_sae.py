@@ -48,6 +48,7 @@ from nejax.models.sae.evaluation import evaluate_sae, read_by_encoder
 from nejax.models.sae.files import load_sae, site_in_model
 from nejax.models.sae.hook_points import Site, hook_name, needed_input_weights
 from nejax.pipeline.corpus.documents import refuse_no_corpus
+from nejax.pipeline.passes.peaks import PeakRule
 from nejax.pipeline.run.folders import make_folder, refuse_no_folder
 from nejax.pipeline.run.progress import progress_bar
 from nejax.training.scorecard import LEVELS, latents_of, measure_at_levels, neurons_of, splice_losses
@@ -70,8 +71,8 @@ def evaluate() -> Scorecard:
     if FLAGS.seq_len > model.config.n_positions:
         raise UserError(f"--seq_len={FLAGS.seq_len}: model {name} has {model.config.n_positions} positions")
 
-    text = {"special": np.array(sorted(tokenizer.all_special_ids)), "first_position": FLAGS.first_position}
-    read = SiteReader(model, site, centred=loaded.centred, batch_size=FLAGS.batch_size, **text)
+    rule = PeakRule.of(sorted(tokenizer.all_special_ids), FLAGS.first_position)
+    read = SiteReader(model, site, rule=rule, centred=loaded.centred, batch_size=FLAGS.batch_size)
     pieces = sequences_to_evaluate_on(FLAGS.corpus, tokenizer, held_out=FLAGS.held_out, seq_len=FLAGS.seq_len)
     inputs, sequences = first_inputs(read, pieces, FLAGS.n_tokens)
     sae = loaded.sae
@@ -86,7 +87,7 @@ def evaluate() -> Scorecard:
     report = evaluate_sae(sae, inputs, **rule)
     above = measure_at_levels(read_by_encoder(sae, inputs), latents_of(sae), levels=LEVELS[1:], **rule)
     latents = [report.latents, *above]  # above 0 is where they fire
-    of_mlp = SiteReader(model, Site(site.layer, "mlp_input"), batch_size=FLAGS.batch_size, **text)
+    of_mlp = SiteReader(model, Site(site.layer, "mlp_input"), rule=rule, batch_size=FLAGS.batch_size)
     neurons = measure_at_levels(of_mlp(sequences), neurons_of(model, site.layer), **rule)
     about = {
         "sae": FLAGS.sae,

@@ -148,8 +148,9 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--seq_len={FLAGS.seq_len}: model {FLAGS.model} has {config.n_positions} positions")
     directory = RunDirectory(FLAGS.run, settings | {"model fingerprint": loaded.fingerprint})
     text = {"held_out": FLAGS.held_out, "seq_len": FLAGS.seq_len, "max_sequences": FLAGS.max_sequences or None}
-    special = np.array(sorted(loaded.tokenizer.all_special_ids))
-    read = SiteReader(loaded.model, site, rule=PeakRule.of(special, FLAGS.first_position))
+    read = SiteReader(
+        loaded.model, site, rule=PeakRule.of(sorted(loaded.tokenizer.all_special_ids), FLAGS.first_position)
+    )
     shards = shards_to_train_on(directory, FLAGS.corpus, loaded.tokenizer, **text)
     stream = InputStream(read, shards, buffer=FLAGS.buffer, seed=FLAGS.seed)
     sample = stream.sample()

@@ -163,6 +163,11 @@ class Run:
             advance(after.counts["sequences"] if after else 0)
             yield from cut_documents(documents, tokenizer, max_sequences=n, progress=advance, **rule)
 
+    def forget_sequences(self) -> None:
+        """Look anew at which are there: another process has cut them, or some are damaged."""
+        for read_before in ("sequences", "sizes", "_documents"):
+            self.__dict__.pop(read_before, None)
+
     def mending(self, work: Callable[[], T]) -> T:
         """Do something; where a store proves to be damaged, say so and do it again, which makes the store anew.
 
@@ -176,8 +181,7 @@ class Run:
                 if self._is_finished or error.name in self._mended:
                     raise
                 self._mended.add(error.name)
-                for read_before in ("sequences", "sizes", "_documents"):
-                    self.__dict__.pop(read_before, None)
+                self.forget_sequences()
                 self._are_compared = False  # what is made anew must be made of the same
                 if is_first():
                     print(f"{str(error).partition('; ')[0]}: making it anew.", file=sys.stderr)

@@ -28,7 +28,7 @@ def _cut_all(run: Run) -> None:
             pass
     else:
         run.directory.refresh()
-        del run.sequences
+        run.forget_sequences()
 
 
 TOKENS = TokensStage(name=STAGE)
