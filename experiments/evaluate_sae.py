@@ -71,8 +71,8 @@ def evaluate() -> Scorecard:
     if FLAGS.seq_len > model.config.n_positions:
         raise UserError(f"--seq_len={FLAGS.seq_len}: model {name} has {model.config.n_positions} positions")
 
-    rule = PeakRule.of(sorted(tokenizer.all_special_ids), FLAGS.first_position)
-    read = SiteReader(model, site, rule=rule, centred=loaded.centred, batch_size=FLAGS.batch_size)
+    peaks = PeakRule.of(sorted(tokenizer.all_special_ids), FLAGS.first_position)
+    read = SiteReader(model, site, rule=peaks, centred=loaded.centred, batch_size=FLAGS.batch_size)
     pieces = sequences_to_evaluate_on(FLAGS.corpus, tokenizer, held_out=FLAGS.held_out, seq_len=FLAGS.seq_len)
     inputs, sequences = first_inputs(read, pieces, FLAGS.n_tokens)
     sae = loaded.sae
@@ -87,7 +87,7 @@ def evaluate() -> Scorecard:
     report = evaluate_sae(sae, inputs, **rule)
     above = measure_at_levels(read_by_encoder(sae, inputs), latents_of(sae), levels=LEVELS[1:], **rule)
     latents = [report.latents, *above]  # above 0 is where they fire
-    of_mlp = SiteReader(model, Site(site.layer, "mlp_input"), rule=rule, batch_size=FLAGS.batch_size)
+    of_mlp = SiteReader(model, Site(site.layer, "mlp_input"), rule=peaks, batch_size=FLAGS.batch_size)
     neurons = measure_at_levels(of_mlp(sequences), neurons_of(model, site.layer), **rule)
     about = {
         "sae": FLAGS.sae,
