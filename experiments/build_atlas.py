@@ -41,7 +41,7 @@ from nejax.pipeline.stages.run import Run
 
 
 def main(argv: list[str]) -> None:
-    """Run every stage that is not done, then say what was found; what is damaged is made anew."""
+    """Run every stage that is not done, then say what was found; what is damaged is rebuilt."""
     use_all_cores()
     if FLAGS.coordinator or FLAGS.n_processes > 1:
         join_processes(FLAGS.coordinator or "", FLAGS.n_processes, FLAGS.process)

@@ -33,7 +33,7 @@ def _atlas_of(run: Run) -> Path:
         damage = damage_of(path, run.directory.manifest["stages"][FOLDER])
         if not damage:
             return path
-        print(str(run.directory.damaged(FOLDER, damage)).partition(";")[0] + ": making it anew", file=sys.stderr)
+        print(str(run.directory.damaged(FOLDER, damage)).partition(";")[0] + ": rebuilding it", file=sys.stderr)
     if is_first():
         run.directory.mark(FOLDER, write_atlas(results_of(run), path))
     else:

@@ -202,7 +202,7 @@ def _write_meta(results: Results, counts: Mapping[str, int], database: sqlite3.C
     n_layers, d_mlp, _ = inputs.chosen.sequence.shape
     settings = manifest["settings"]
     # How long stages took differs from run to run; the atlas does not. How the sequences lie on disk is not its matter,
-    # nor what is made of it: an atlas that was damaged is made anew after its plots were drawn.
+    # nor what is made of it: an atlas that was damaged is rebuilt after its plots were drawn.
     stages = {
         stage: {name: fact for name, fact in facts.items() if name != "seconds"}
         for stage, facts in manifest["stages"].items()

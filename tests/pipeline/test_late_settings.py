@@ -10,7 +10,7 @@ from nejax.pipeline.stages.run import Run
 
 
 def test_settings_of_a_stage_that_is_not_done_may_change(tmp_path):
-    """What was made of all stages is made anew. Once the stage is done, its settings are settled."""
+    """What was made of all stages is rebuilt. Once the stage is done, its settings are settled."""
     settings = Settings()
     directory = Run(tmp_path, dataclasses.replace(settings, similar=0), quiet=True).directory
     for stage in ("tokens", "atlas", "plots"):

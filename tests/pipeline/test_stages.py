@@ -371,7 +371,7 @@ def test_a_damaged_store_is_one_line(finished, settings, tmp_path):
         ("features-00", SIMILAR),
     ],
 )
-def test_a_damaged_store_is_made_anew(damaged, asked, finished, settings, stores, tmp_path, capsys):
+def test_a_damaged_store_is_rebuilt(damaged, asked, finished, settings, stores, tmp_path, capsys):
     """Whoever asks for it, or for what is made of it; said once, and nothing else changes."""
     path = shutil.copytree(finished.directory.path, tmp_path / "run")
     manifest = json.loads((path / "manifest.json").read_text())
@@ -383,7 +383,7 @@ def test_a_damaged_store_is_made_anew(damaged, asked, finished, settings, stores
     run = Run(path, settings, quiet=True)
     asked.of(run)
     said = [line for line in capsys.readouterr().err.splitlines() if "is damaged" in line]
-    assert len(said) == 1 and f"{damaged} is damaged" in said[0] and said[0].endswith("making it anew.")
+    assert len(said) == 1 and f"{damaged} is damaged" in said[0] and said[0].endswith("rebuilding it.")
     assert_identical(everything(run), stores)
     assert {name: of["digest"] for name, of in facts(run).items() if "digest" in of} == {
         name: of["digest"] for name, of in facts(finished).items() if "digest" in of

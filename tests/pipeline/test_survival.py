@@ -83,7 +83,7 @@ def test_a_second_command_on_a_run_at_work_is_refused(command: Command, base: Pa
     assert (held / "manifest.json").read_bytes() == before
 
 
-def test_what_is_damaged_is_named_and_made_anew(command: Command, base: Path):
+def test_what_is_damaged_is_named_and_rebuilt(command: Command, base: Path):
     """Each store is damaged where something still has to read it: a layer's inputs, where its features are too."""
     seen = ("atlas/window.npy", "tokens-0000", "collect", "inputs", "similar")
     below = ("features-00", "inputs-00")
@@ -103,7 +103,7 @@ def test_what_is_damaged_is_named_and_made_anew(command: Command, base: Path):
         for store in stores:
             place = command.folder / name / store.partition("/")[0]
             [line] = [line for line in damaged if f"{place} is damaged (" in line]
-            assert "making it anew" in line
+            assert "rebuilding it" in line
         assert len(damaged) == len(stores)
         assert atlas_of(command.folder / name) == atlas_of(base)
         assert "damaged" not in json.loads((command.folder / name / "manifest.json").read_text())

@@ -35,7 +35,7 @@ Store = dict[str, Any]
 
 
 class DamagedStore(UserError):
-    """A store that is not what was written. Its stage counts as not done any more: run again, and it is made anew."""
+    """A store that is not what was written. Its stage counts as not done any more: run again, and it is rebuilt."""
 
     def __init__(self, name: str, message: str):
         super().__init__(message)
@@ -54,7 +54,7 @@ class RunDirectory:
         settings: everything that decides the result, as JSON values. A directory made with others is refused, unless
             no stage is done yet.
         decided_late: of some settings, the only stage that reads them. While it is not done they may change; what was
-            made of all stages (the atlas, its plots) is then made anew.
+            made of all stages (the atlas, its plots) is then rebuilt.
 
     Raises:
         UserError: the directory holds something else, another process works on it, or it was made with other settings
@@ -136,7 +136,7 @@ class RunDirectory:
             self.manifest.setdefault("damaged", {})[lost] = {"digest": facts.get("digest"), "later": later}
         self._write_manifest()
         return DamagedStore(
-            name, f"{self.path / name} is damaged ({reason}); run the same command again: it is made anew"
+            name, f"{self.path / name} is damaged ({reason}); run the same command again: it is rebuilt"
         )
 
     def save(self, name: str, store: Store, facts: Mapping[str, Any]) -> None:
@@ -158,7 +158,7 @@ class RunDirectory:
         """Note in the manifest that a stage is done.
 
         A stage that was damaged and comes out otherwise than before (with another version of a library, say) takes the
-        stages after it along: they will be made anew.
+        stages after it along: they will be rebuilt.
         """
         with self._writing:
             before = self.manifest.get("damaged", {}).pop(name, None)

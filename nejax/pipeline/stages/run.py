@@ -44,7 +44,7 @@ class Run:
         checkpoint_seconds: between checkpoints of an unfinished stage, at least; does not change the result.
         quiet: show no progress bars.
         is_finished: the run's results are only read: its corpus and model are not compared, and may be gone; a damaged
-            store is not made anew.
+            store is not rebuilt.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Run:
         """Do something; where a store proves to be damaged, say so and do it again, which makes the store anew.
 
         Raises:
-            DamagedStore: of a finished run; or a store that was made anew is damaged again.
+            DamagedStore: of a finished run; or a store that was rebuilt is damaged again.
         """
         while True:
             try:
@@ -182,9 +182,9 @@ class Run:
                     raise
                 self._mended.add(error.name)
                 self.forget_sequences()
-                self._are_compared = False  # what is made anew must be made of the same
+                self._are_compared = False  # what is rebuilt must be made of the same
                 if is_first():
-                    print(f"{str(error).partition('; ')[0]}: making it anew.", file=sys.stderr)
+                    print(f"{str(error).partition('; ')[0]}: rebuilding it.", file=sys.stderr)
 
     def partial(self, stage: str) -> Path:
         """The folder of what an unfinished stage has so far."""

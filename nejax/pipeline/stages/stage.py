@@ -2,9 +2,10 @@
 
 `STAGE.of(run)` is the result of a stage for a run: read if it is there, else computed, stored and marked as done. What
 all stages do is done here, once: what a stage needs is finished before its clock starts, a folder of checkpoints goes
-when the result is safe, and a store that is damaged is made anew.
+when the result is safe, and a store that is damaged is rebuilt.
 """
 
+import abc
 import dataclasses
 import shutil
 import time
@@ -24,7 +25,7 @@ Facts = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class AnyStage:
+class AnyStage(abc.ABC):
     """What all stages have."""
 
     name: str
@@ -36,13 +37,13 @@ class AnyStage:
     refuse: Callable[[Run], object] = lambda run: None
     """Raises a UserError for what would fail only after all that is needed was done."""
 
+    @abc.abstractmethod
     def finish(self, run: Run) -> None:
         """Do what is not done.
 
         Raises:
             UserError: the corpus or the model is not what the run's earlier stages read; or what the stage raises.
         """
-        raise NotImplementedError
 
     def _begin(self, run: Run) -> None:
         self.refuse(run)
