@@ -18,7 +18,6 @@ from nejax.errors import UserError
 from nejax.neuron._kernels import one_kernel
 from nejax.neuron.assignment import assign
 from nejax.neuron.embeddings import embedding_distances
-from nejax.neuron.polysemanticity import polysemanticity
 from nejax.pipeline.passes import census as census_module
 from nejax.pipeline.passes import census_tiles
 from nejax.pipeline.passes.census_tiles import EDGES, N_BANDS
@@ -47,6 +46,12 @@ def some_features(model, seen) -> dict[str, object]:
     return {"n_features": n_features, "directions": directions, "min_similarity": np.float32(minimum)}
 
 
+def mean_of_pairs(distances: np.ndarray, members: np.ndarray) -> float:
+    """The mean distance of two of them."""
+    n = members.sum()
+    return distances[np.ix_(members, members)].sum() / (n * (n - 1)) if n > 1 else np.nan
+
+
 def all_at_once(model, sequences, seen, features) -> tuple[Census, np.ndarray]:
     """Every mean distance from its pairs, every feature from `assign`; and the maxima."""
     can_peak = RULE.allowed_in(sequences)
@@ -60,10 +65,10 @@ def all_at_once(model, sequences, seen, features) -> tuple[Census, np.ndarray]:
     excited, mass, neuron_mass = [], [], np.zeros((N_LAYERS, D_MLP))
     for layer, neuron in np.ndindex(N_LAYERS, D_MLP):
         w, of_neuron = w_in[layer, :, neuron], band[layer, :, neuron]
-        distances = embedding_distances(x[layer], w)
+        distances = np.asarray(embedding_distances(x[layer], w), "f8")
         for b in range(N_BANDS):
-            by_band[layer, neuron, b] = polysemanticity(distances, np.where(of_neuron == b, 0, -1)).mean_distance
-        of_all[layer, neuron] = polysemanticity(distances, np.where(of_neuron >= 0, 0, -1)).mean_distance
+            by_band[layer, neuron, b] = mean_of_pairs(distances, of_neuron == b)
+        of_all[layer, neuron] = mean_of_pairs(distances, of_neuron >= 0)
         before = features["n_features"][layer, :neuron].sum()
         rows = slice(before, before + features["n_features"][layer, neuron])
         first = features["n_features"][:layer].sum()
@@ -261,7 +266,7 @@ def test_the_number_of_devices_does_not_matter(options, expected, tmp_path):
     for n in (1, 3):
         file = tmp_path / f"{n}.npz"
         environment = os.environ | {
-            "PYTHONPATH": f"{here}:{here.parents[1]}",
+            "PYTHONPATH": os.pathsep.join(map(str, [here, *here.parents[:2]])),
             "JAX_NUM_CPU_DEVICES": str(n),
         }
         command = [sys.executable, "-c", code, str(file), str(asked)]

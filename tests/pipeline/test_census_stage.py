@@ -1,18 +1,15 @@
 """The census of whole tiny runs: it fits the other stages, is resumed, and samples."""
 
 import dataclasses
-import random
-import shutil
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from base_runs import copy_of
 from stage_stores import layers_of, store_of
-from tiny_gpt2 import D_MLP, N_LAYERS, random_model
+from tiny_gpt2 import D_MLP, N_LAYERS
+from world import DEAD, a_run
 
-from nejax.models.formats.tokens import train_tokenizer
-from nejax.models.formats.weights import save_weights
 from nejax.neuron.assignment import assign, min_similarity_of_features
 from nejax.neuron.embeddings import unit_embeddings
 from nejax.neuron.split import calibrated_height
@@ -26,36 +23,15 @@ from nejax.pipeline.stages.collect import COLLECT
 from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
 from nejax.pipeline.stages.run import Run
 
-DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]
-WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]
+
+@pytest.fixture(scope="module")
+def settings(plain_settings) -> Settings:
+    return dataclasses.replace(plain_settings, census=True)
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory) -> Settings:
-    folder = tmp_path_factory.mktemp("sources")
-    tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
-    save_weights(random_model(300, 32, DEAD), folder / "model", tokenizer)
-    text = "\n\n".join(" ".join(random.Random(i).choices(WORDS, k=90)) for i in range(10))
-    (folder / "text.txt").write_text(text)
-    return Settings(
-        model=str(folder / "model"),
-        corpus=str(folder / "text.txt"),
-        seq_len=24,
-        keep=16,
-        examples=10,
-        min_fraction=0.2,
-        census=True,
-        similar=0,
-    )
-
-
-def a_run(folder: Path, settings: Settings, **options: object) -> Run:
-    return Run(folder, settings, quiet=True, batch_size=4, **options)
-
-
-@pytest.fixture(scope="module")
-def run(settings, tmp_path_factory) -> Run:
-    run = a_run(tmp_path_factory.mktemp("finished") / "run", settings)
+def run(settings, features_done, tmp_path_factory) -> Run:
+    run = a_run(copy_of(features_done, tmp_path_factory.mktemp("finished") / "run"), settings)
     store_of(run, CENSUS)
     return run
 
@@ -103,12 +79,13 @@ def test_frequencies_are_at_least_those_of_the_stored_examples(run, store):
         inputs = inputs_of_layer(run, layer)
         at_directions = 0
         for neuron in range(D_MLP):
-            k = int((found["central"][neuron] >= 0).sum())
-            there = shared["input_of"][layer][neuron] >= 0
-            x = inputs[shared["input_of"][layer][neuron][there]]
+            if not (k := int((found["central"][neuron] >= 0).sum())):
+                continue
+            input_of = shared["input_of"][layer][neuron]
             directions = found["directions"][at_directions : at_directions + k]
             minimum = found["min_similarity"][at_directions : at_directions + k] + 1e-5
-            got = np.asarray(assign(x, run.input_weights[layer][:, neuron], directions, minimum).feature)
+            got = assign(inputs[input_of], run.input_weights[layer][:, neuron], directions, minimum).feature
+            got = np.asarray(got)[input_of >= 0]
             met = np.bincount(got[got >= 0], minlength=k)
             assert (np.round(store["frequency"][at : at + k] * n_tokens) >= met).all()
             at, at_directions = at + k, at_directions + k
@@ -127,13 +104,14 @@ def test_minimums_and_what_becomes_of_the_examples(clustering, settings, run, tm
         inputs, at_directions = inputs_of_layer(run, layer), 0
         for neuron in range(D_MLP):
             w = run.input_weights[layer][:, neuron]
-            k, label = int((found["central"][neuron] >= 0).sum()), found["label"][neuron]
-            there = label >= 0
-            x, label = inputs[shared["input_of"][layer][neuron][there]], label[there]
+            if not (k := int((found["central"][neuron] >= 0).sum())):
+                continue
+            label = found["label"][neuron]
+            there, x = label >= 0, inputs[shared["input_of"][layer][neuron]]
             height = found["height"][neuron]
             if clustering == "kmeans":
                 height = calibrated_height(jnp.asarray(shared["reference"][layer]), jnp.asarray(w))
-            u = np.asarray(unit_embeddings(jnp.asarray(x), jnp.asarray(w)), np.float64) if k else None
+            u = np.asarray(unit_embeddings(jnp.asarray(x), jnp.asarray(w)), np.float64)
             for feature in range(k):
                 mine = u[label == feature]
                 pairs = (mine @ mine.T)[np.triu_indices(len(mine), 1)]
@@ -144,8 +122,9 @@ def test_minimums_and_what_becomes_of_the_examples(clustering, settings, run, tm
                 np.testing.assert_allclose(found["min_similarity"][at_directions + feature], wanted, rtol=1e-5)
             directions = found["directions"][at_directions : at_directions + k]
             minimum = found["min_similarity"][at_directions : at_directions + k]
-            got = np.asarray(assign(x, w, directions, minimum).feature)
-            own, no_feature, n_examples = own + (got == label).sum(), no_feature + (got < 0).sum(), n_examples + len(x)
+            got = np.asarray(assign(x, w, directions, minimum).feature)[there]
+            own, no_feature = own + (got == label[there]).sum(), no_feature + (got < 0).sum()
+            n_examples += there.sum()
             at_directions += k
     facts = run.directory.manifest["stages"]["census"]
     counts = facts["examples"]
@@ -158,9 +137,10 @@ class Killed(Exception):
     pass
 
 
-def test_a_census_that_was_killed_goes_on_to_the_same_bits(settings, tmp_path, monkeypatch):
+def test_a_census_that_was_killed_goes_on_to_the_same_bits(settings, features_done, tmp_path, monkeypatch):
     monkeypatch.setattr(census_module, "CHECK_EVERY", 2)
-    whole = store_of(a_run(tmp_path / "whole", settings), CENSUS)
+    whole = store_of(a_run(copy_of(features_done, tmp_path / "whole"), settings), CENSUS)
+    killed = copy_of(features_done, tmp_path / "killed")
     save, seen = Checkpoints.save, []
 
     def dying(self: Checkpoints, n_sequences: int, store: Store) -> None:
@@ -172,19 +152,18 @@ def test_a_census_that_was_killed_goes_on_to_the_same_bits(settings, tmp_path, m
     monkeypatch.setattr(Checkpoints, "save", dying)
     for _ in range(2):
         with pytest.raises(Killed):
-            store_of(a_run(tmp_path / "killed", settings, checkpoint_seconds=0.0), CENSUS)
+            store_of(a_run(killed, settings, checkpoint_seconds=0.0), CENSUS)
     monkeypatch.setattr(Checkpoints, "save", save)
-    assert seen == [8, 16] and len([*(tmp_path / "killed" / "census.partial").iterdir()]) == 1
+    assert seen == [8, 16] and len([*(killed / "census.partial").iterdir()]) == 1
     # One that asks for other sequences has nothing to do with it.
     other = dataclasses.replace(settings, census_sequences=9)
-    shutil.copytree(tmp_path / "killed", tmp_path / "other")
-    expected = store_of(a_run(tmp_path / "sample", other), CENSUS)
-    assert_identical(store_of(a_run(tmp_path / "other", other), CENSUS), expected)
-    assert_identical(store_of(a_run(tmp_path / "killed", settings), CENSUS), whole)
-    assert not (tmp_path / "killed" / "census.partial").exists()
+    expected = store_of(a_run(copy_of(features_done, tmp_path / "sample"), other), CENSUS)
+    assert_identical(store_of(a_run(copy_of(killed, tmp_path / "other"), other), CENSUS), expected)
+    assert_identical(store_of(a_run(killed, settings), CENSUS), whole)
+    assert not (killed / "census.partial").exists()
 
 
-def test_a_sample_is_drawn_with_the_seed_and_all_is_no_sample(run, store, settings, tmp_path):
+def test_a_sample_is_drawn_with_the_seed_and_all_is_no_sample(run, store, settings, features_done, tmp_path):
     n = len(run.sizes[0])
     found = {}
     for name, changes in {
@@ -193,7 +172,8 @@ def test_a_sample_is_drawn_with_the_seed_and_all_is_no_sample(run, store, settin
         "other": {"census_sequences": 9, "seed": 1},
         "all": {"census_sequences": n + 5},
     }.items():
-        one = a_run(tmp_path / name, dataclasses.replace(settings, **changes))
+        folder = copy_of(features_done, tmp_path / name) if changes.get("seed", 0) == settings.seed else tmp_path / name
+        one = a_run(folder, dataclasses.replace(settings, **changes))
         found[name] = store_of(one, CENSUS)
         facts = one.directory.manifest["stages"]["census"]
         assert facts["sequences"] == min(n, changes["census_sequences"])

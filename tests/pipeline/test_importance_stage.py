@@ -1,23 +1,20 @@
 """The importance stage of a whole tiny run: one plain pass for each example and token, resuming, bad tokens."""
 
 import dataclasses
-import random
-import shutil
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from base_runs import copy_of
 from flax import nnx
 from stage_stores import layers_of, store_of
-from tiny_gpt2 import D_MLP, random_model
+from tiny_gpt2 import D_MLP
+from world import a_run, tokenizer
 
 from nejax.errors import UserError
-from nejax.models.formats.tokens import train_tokenizer
-from nejax.models.formats.weights import save_weights
 from nejax.neuron.importance import token_importance
 from nejax.pipeline.run.checkpoints import Checkpoints
-from nejax.pipeline.run.directory import RunDirectory, Store
+from nejax.pipeline.run.directory import Store
 from nejax.pipeline.run.settings import Settings
 from nejax.pipeline.stages import importance as importance_module
 from nejax.pipeline.stages.importance import IMPORTANCE, agreement_of, most_central, padding_token
@@ -25,38 +22,17 @@ from nejax.pipeline.stages.inputs import INPUTS
 from nejax.pipeline.stages.run import Run
 from nejax.pipeline.stages.tokens import TOKENS
 
-DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]
-WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]
 WINDOW = 6
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory) -> Settings:
-    folder = tmp_path_factory.mktemp("sources")
-    tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
-    save_weights(random_model(300, 32, DEAD), folder / "model", tokenizer)
-    text = "\n\n".join(" ".join(random.Random(i).choices(WORDS, k=90)) for i in range(6))
-    (folder / "text.txt").write_text(text)
-    return Settings(
-        model=str(folder / "model"),
-        corpus=str(folder / "text.txt"),
-        seq_len=24,
-        keep=8,
-        examples=6,
-        similar=0,
-        importance=True,
-        importance_examples=2,
-        importance_window=WINDOW,
-    )
-
-
-def a_run(folder: Path, settings: Settings, **options: object) -> Run:
-    return Run(folder, settings, quiet=True, batch_size=4, **options)
+def settings(plain_settings) -> Settings:
+    return dataclasses.replace(plain_settings, importance=True, importance_examples=2, importance_window=WINDOW)
 
 
 @pytest.fixture(scope="module")
-def run(settings, tmp_path_factory) -> Run:
-    run = a_run(tmp_path_factory.mktemp("finished") / "run", settings)
+def run(settings, features_done, tmp_path_factory) -> Run:
+    run = a_run(copy_of(features_done, tmp_path_factory.mktemp("finished") / "run"), settings)
     store_of(run, IMPORTANCE)
     return run
 
@@ -114,26 +90,20 @@ def test_facts_say_what_it_took_and_how_the_ways_agree(run, store):
 
 
 @pytest.mark.parametrize("ablation", ["deletion", "mean", "gradient"])
-def test_the_other_ways_are_stored_too(ablation, run, store, settings, tmp_path):
-    shutil.copytree(run.directory.path, tmp_path / "run")
-    directory = RunDirectory(tmp_path / "run", dataclasses.asdict(settings))
-    del directory.manifest["stages"]["importance"]
-    directory.mark("tokens", directory.manifest["stages"]["tokens"])
-    del directory
-    found = store_of(a_run(tmp_path / "run", dataclasses.replace(settings, importance_by=ablation)), IMPORTANCE)
+def test_the_other_ways_are_stored_too(ablation, store, settings, features_done, tmp_path):
+    changed = dataclasses.replace(settings, importance_by=ablation)
+    found = store_of(a_run(copy_of(features_done, tmp_path / "run"), changed), IMPORTANCE)
     assert np.array_equal(np.isnan(found["without"]), np.isnan(store["without"]))
     same = np.isclose(found["without"], store["without"], rtol=1e-4, equal_nan=True)
     assert not same.all()
 
 
-def test_killed_and_run_again_it_ends_with_the_same_bits(run, store, settings, tmp_path, monkeypatch):
+def test_killed_and_run_again_it_ends_with_the_same_bits(run, store, settings, features_done, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
     monkeypatch.setattr(importance_module, "PEAKS", 20)
-    shutil.copytree(run.directory.path, tmp_path / "run")
-    again = a_run(tmp_path / "run", settings, checkpoint_seconds=0.0)
-    del again.directory.manifest["stages"]["importance"]
+    again = a_run(copy_of(features_done, tmp_path / "run"), settings, checkpoint_seconds=0.0)
     save, saved = Checkpoints.save, []
 
     def save_and_die(self: Checkpoints, n: int, store: Store) -> None:
@@ -153,7 +123,7 @@ def test_killed_and_run_again_it_ends_with_the_same_bits(run, store, settings, t
     assert {**before, "seconds": 0, "blocks": 0} == {**after, "seconds": 0, "blocks": 0}
 
 
-def test_killed_and_run_again_with_other_settings_it_starts_anew(run, store, settings, tmp_path, monkeypatch):
+def test_killed_and_run_again_with_other_settings_it_starts_anew(store, settings, features_done, tmp_path, monkeypatch):
     """What is not done may be asked for in another way; half of the old answer is no part of the new one."""
 
     class Killed(BaseException):
@@ -164,11 +134,7 @@ def test_killed_and_run_again_with_other_settings_it_starts_anew(run, store, set
         raise Killed
 
     monkeypatch.setattr(importance_module, "PEAKS", 20)
-    shutil.copytree(run.directory.path, tmp_path / "run")
-    directory = RunDirectory(tmp_path / "run", dataclasses.asdict(settings))
-    del directory.manifest["stages"]["importance"]
-    directory.mark("tokens", directory.manifest["stages"]["tokens"])
-    del directory
+    copy_of(features_done, tmp_path / "run")
     save = Checkpoints.save
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Checkpoints, "save", save_and_die)
@@ -208,8 +174,8 @@ def test_a_padding_token_that_the_vocabulary_lacks_is_refused(settings, run, tmp
 
 
 def test_another_padding_token_is_used(settings, tmp_path):
-    tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
-    for token, expected in ((None, tokenizer.bos_token_id), (" cat", tokenizer.encode(" cat")[-1])):
+    bos, cat = tokenizer().bos_token_id, tokenizer().encode(" cat")[-1]
+    for token, expected in ((None, bos), (" cat", cat)):
         run = a_run(tmp_path / str(expected), dataclasses.replace(settings, padding_token=token))
         assert padding_token(run) == expected
 

@@ -1,23 +1,22 @@
 """Runs whose model or texts changed in place: refused by whatever is asked of them, finished or not."""
 
 import dataclasses
-import random
 import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import world
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 from stage_stores import store_of
-from tiny_gpt2 import D_MODEL, random_model
+from tiny_gpt2 import D_MODEL
+from world import a_run, text
 
 from nejax.atlas.build import atlas_of
 from nejax.errors import UserError
 from nejax.models.formats.hub import NotOnHub
-from nejax.models.formats.tokens import train_tokenizer
-from nejax.models.formats.weights import save_weights
 from nejax.models.sae.architectures import JumpReLUSAE
 from nejax.models.sae.files import save_sae
 from nejax.pipeline.run.directory import DamagedStore, RunDirectory
@@ -27,43 +26,39 @@ from nejax.pipeline.stages.order import STAGES
 from nejax.pipeline.stages.run import Run
 from nejax.pipeline.stages.tokens import TOKENS
 
-WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of"]
-
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory) -> Path:
+def mine(sources, tmp_path_factory) -> Path:
     """A model, an SAE on it and a text."""
     folder = tmp_path_factory.mktemp("sources")
-    tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
-    save_weights(random_model(300, 32), folder / "model", tokenizer)
+    shutil.copytree(sources / "model", folder / "model")
     sae = JumpReLUSAE(D_MODEL, 8, threshold=0.1, rngs=nnx.Rngs(0))
     save_sae(folder / "sae", sae, model_name="tiny", hook_name="blocks.1.mlp.hook_in")
-    (folder / "texts.txt").write_text(" ".join(random.Random(0).choices(WORDS, k=300)))
+    (folder / "texts.txt").write_text(text(0, 300))
     return folder
 
 
-def settings_of(folder: Path, **settings) -> Settings:
-    rule = {"max_sequences": None, "seq_len": 16, "keep": 4, "examples": 4, "similar": 0}
-    return Settings(model=str(folder / "model"), corpus=str(folder / "texts.txt"), **rule | settings)
+def settings_of(folder: Path, **changed) -> Settings:
+    return world.settings_of(folder, **{"corpus": str(folder / "texts.txt"), "similar": 0} | changed)
 
 
 @pytest.fixture(scope="module")
-def finished(sources, tmp_path_factory) -> Path:
+def finished(mine, tmp_path_factory) -> Path:
     """A run with its atlas."""
     path = tmp_path_factory.mktemp("runs") / "finished"
-    atlas_of(Run(path, settings_of(sources), quiet=True))
+    atlas_of(a_run(path, settings_of(mine)))
     return path
 
 
 @pytest.fixture
-def world(sources, finished, tmp_path, monkeypatch) -> Path:
+def place(mine, finished, tmp_path, monkeypatch) -> Path:
     """A copy of the sources and of the run, both under the names that the run knows."""
-    monkeypatch.chdir(shutil.copytree(sources, tmp_path / "world"))
-    shutil.copytree(finished, tmp_path / "world" / "run")
-    run = RunDirectory("run", dataclasses.asdict(settings_of(sources)))
+    monkeypatch.chdir(shutil.copytree(mine, tmp_path / "place"))
+    shutil.copytree(finished, tmp_path / "place" / "run")
+    run = RunDirectory("run", dataclasses.asdict(settings_of(mine)))
     run.manifest["settings"] = dataclasses.asdict(settings_of(Path()))
     run._write_manifest()
-    return tmp_path / "world"
+    return tmp_path / "place"
 
 
 def not_there(name: str, *_, **__) -> Path:
@@ -71,7 +66,7 @@ def not_there(name: str, *_, **__) -> Path:
 
 
 def ask(**settings) -> Run:
-    return Run("run", settings_of(Path(), **settings), quiet=True)
+    return a_run("run", settings_of(Path(), **settings))
 
 
 def refused(work, *words: str) -> None:
@@ -88,12 +83,12 @@ def change_a_weight(file: Path) -> None:
     save_file(tensors, file)
 
 
-def test_a_finished_run_is_shown_while_its_sources_are_the_same(world, capsys):
-    assert atlas_of(ask()) == world / "run" / "atlas"
+def test_a_finished_run_is_shown_while_its_sources_are_the_same(place, capsys):
+    assert atlas_of(ask()) == place / "run" / "atlas"
     assert not capsys.readouterr().err
 
 
-def test_checking_takes_little_time(world, old_clock, monkeypatch):
+def test_checking_takes_little_time(place, old_clock, monkeypatch):
     """And reads no file twice, once its times tell."""
     ask().refuse_other_sources()
     monkeypatch.setattr("nejax.models.formats.files._digest", lambda path: pytest.fail(f"{path} is read"))
@@ -104,35 +99,35 @@ def test_checking_takes_little_time(world, old_clock, monkeypatch):
 
 
 @pytest.mark.parametrize("stage", [atlas_of, *(stage.of for stage in STAGES)])
-def test_every_stage_refuses_weights_that_were_changed_in_place(stage, world):
-    change_a_weight(world / "model" / "model.safetensors")
+def test_every_stage_refuses_weights_that_were_changed_in_place(stage, place):
+    change_a_weight(place / "model" / "model.safetensors")
     refused(lambda: stage(ask()), "was made with another model", "model.safetensors is not what it was")
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
-def test_other_files_of_a_model_count_too(file, world):
-    text = (world / "model" / file).read_text()
-    (world / "model" / file).write_text(f" {text}")
+def test_other_files_of_a_model_count_too(file, place):
+    text = (place / "model" / file).read_text()
+    (place / "model" / file).write_text(f" {text}")
     refused(lambda: atlas_of(ask()), f"{file} is not what it was")
-    (world / "model" / file).write_text(text)
-    (world / "model" / "added_tokens.json").write_text("{}")
+    (place / "model" / file).write_text(text)
+    (place / "model" / "added_tokens.json").write_text("{}")
     refused(lambda: atlas_of(ask()), "added_tokens.json is new")
 
 
-def test_a_model_that_was_only_copied_is_the_same(world):
+def test_a_model_that_was_only_copied_is_the_same(place):
     shutil.copytree("model", "copy")
     shutil.rmtree("model")
     Path("copy").rename("model")
     atlas_of(ask())
 
 
-def test_a_model_that_is_gone_is_refused(world, monkeypatch):
+def test_a_model_that_is_gone_is_refused(place, monkeypatch):
     shutil.rmtree("model")
     monkeypatch.setattr("nejax.models.loading.download", not_there)  # as any name without a slash might be there
     refused(lambda: atlas_of(ask()), "is nowhere")
 
 
-def test_a_model_of_the_hub_that_cannot_be_reached_is_said_not_to_be_compared(world, monkeypatch, capsys):
+def test_a_model_of_the_hub_that_cannot_be_reached_is_said_not_to_be_compared(place, monkeypatch, capsys):
     run = ask()
     kept = run.directory.sources.kept("model")
     run.directory.sources.keep("model", kept | {"is_local": False})
@@ -142,7 +137,7 @@ def test_a_model_of_the_hub_that_cannot_be_reached_is_said_not_to_be_compared(wo
     assert "note: not compared with what the run was made from: model is nowhere" in capsys.readouterr().err
 
 
-def test_texts_that_were_overwritten_are_refused(world):
+def test_texts_that_were_overwritten_are_refused(place):
     text = Path("texts.txt").read_text()
     Path("texts.txt").write_text(text[::-1])
     for work in (atlas_of, TOKENS.of, COLLECT.of):
@@ -151,31 +146,31 @@ def test_texts_that_were_overwritten_are_refused(world):
     atlas_of(ask())
 
 
-def test_a_finished_run_refuses_before_it_takes_on_another_stage(world):
+def test_a_finished_run_refuses_before_it_takes_on_another_stage(place):
     Path("texts.txt").write_text("other text " * 50)
     refused(lambda: atlas_of(ask(census=True)), "'texts.txt' is not what it was")
 
 
-def test_an_unfinished_run_does_not_go_on_with_another_model(world):
+def test_an_unfinished_run_does_not_go_on_with_another_model(place):
     shutil.rmtree("run")
     TOKENS.of(ask())
-    change_a_weight(world / "model" / "model.safetensors")
+    change_a_weight(place / "model" / "model.safetensors")
     refused(lambda: store_of(ask(), COLLECT), "model.safetensors is not what it was")
 
 
-def test_an_sae_that_was_changed_in_place_is_refused(world):
+def test_an_sae_that_was_changed_in_place_is_refused(place):
     shutil.rmtree("run")
     TOKENS.of(ask(sae="sae"))
     TOKENS.of(ask(sae="sae"))
-    change_a_weight(world / "sae" / "sae_weights.safetensors")
+    change_a_weight(place / "sae" / "sae_weights.safetensors")
     refused(lambda: TOKENS.of(ask(sae="sae")), "sae/sae_weights.safetensors is not what it was")
 
 
-def test_a_directory_in_which_nothing_is_done_takes_any_sources(world):
+def test_a_directory_in_which_nothing_is_done_takes_any_sources(place):
     shutil.rmtree("run")
     first = ask()
     assert first.loaded.fingerprint
-    change_a_weight(world / "model" / "model.safetensors")
+    change_a_weight(place / "model" / "model.safetensors")
     del first
     TOKENS.of(ask())
     TOKENS.of(ask())
@@ -188,18 +183,18 @@ def test_flags_that_are_not_utf8_are_refused(flag, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_what_was_collected_of_sequences_that_are_gone_is_not_gone_on_with(world):
+def test_what_was_collected_of_sequences_that_are_gone_is_not_gone_on_with(place):
     """Their store is damaged before the collection ends, and then other texts are cut."""
     shutil.rmtree("run")
     TOKENS.of(ask())
-    checkpoint = world / "run" / "collect.partial" / "000000000001"
+    checkpoint = place / "run" / "collect.partial" / "000000000001"
     checkpoint.mkdir(parents=True)
     TOKENS.of(ask())
     assert checkpoint.exists()
-    for file in filter(Path.is_file, (world / "run" / "tokens-0000").rglob("*")):
+    for file in filter(Path.is_file, (place / "run" / "tokens-0000").rglob("*")):
         file.write_bytes(b"")
     with pytest.raises(DamagedStore):
-        COLLECT.of(Run("run", settings_of(Path()), quiet=True, is_finished=True))
-    Path("texts.txt").write_text(" ".join(random.Random(1).choices(WORDS, k=300)))
+        COLLECT.of(a_run("run", settings_of(Path()), is_finished=True))
+    Path("texts.txt").write_text(text(1, 300))
     TOKENS.of(ask())
     assert not checkpoint.exists()

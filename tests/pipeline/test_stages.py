@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from base_runs import copy_of
 from stage_stores import layers_of, store_of
-from tiny_gpt2 import D_MLP, N_LAYERS, random_model
+from tiny_gpt2 import D_MLP, N_LAYERS
+from world import DEAD, EXAMPLES, KEEP, N_SEQUENCES, SEQ_LEN, a_run
 
 from nejax.errors import UserError
-from nejax.models.formats.tokens import train_tokenizer
 from nejax.models.formats.weights import load_weights, save_weights
 from nejax.pipeline.passes.histogram import N_BINS
 from nejax.pipeline.run.constants import N_REFERENCE
@@ -29,9 +29,6 @@ from nejax.pipeline.stages.run import Run
 from nejax.pipeline.stages.similar import SIMILAR
 from nejax.pipeline.stages.tokens import TOKENS
 
-DEAD = [(1, neuron) for neuron in range(D_MLP)] + [(0, 5)]  # a whole layer, and one neuron more
-SEQ_LEN, KEEP, N_EXAMPLES, N_SEQUENCES = 24, 8, 6, 30
-WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of", "naïve", "東京"]
 STORES = [
     "tokens-0000",
     "collect",
@@ -40,33 +37,6 @@ STORES = [
     *(f"features-{layer:02d}" for layer in range(N_LAYERS)),
     "similar",
 ]
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory) -> Path:
-    """A model with a dead layer, and a folder of texts of which two cannot be used."""
-    folder = tmp_path_factory.mktemp("sources")
-    tokenizer = train_tokenizer([" ".join(WORDS)], vocab_size=300, n_positions=32)
-    save_weights(random_model(300, 32, DEAD), folder / "model", tokenizer)
-    (folder / "corpus").mkdir()
-    for i in range(10):
-        text = " ".join(random.Random(i).choices(WORDS, k=90))
-        (folder / "corpus" / f"{i}.txt").write_text(text, encoding="utf-8")
-    (folder / "corpus" / "blank.txt").write_text(" \n")
-    (folder / "corpus" / "binary.txt").write_bytes(b"\xff\xfe\x00")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def settings(sources) -> Settings:
-    return Settings(
-        model=str(sources / "model"),
-        corpus=str(sources / "corpus"),
-        max_sequences=N_SEQUENCES,
-        seq_len=SEQ_LEN,
-        keep=KEEP,
-        examples=N_EXAMPLES,
-    )
 
 
 def everything(run: Run) -> dict[str, Store]:
@@ -104,8 +74,13 @@ def assert_identical(a: dict[str, Store], b: dict[str, Store]) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(settings, tmp_path_factory) -> Run:
-    run = Run(tmp_path_factory.mktemp("finished") / "run", settings, quiet=True)
+def settings(plain_settings) -> Settings:
+    return plain_settings
+
+
+@pytest.fixture(scope="module")
+def finished(settings, features_done, tmp_path_factory) -> Run:
+    run = a_run(copy_of(features_done, tmp_path_factory.mktemp("finished") / "run"), settings)
     everything(run)
     return run
 
@@ -125,16 +100,16 @@ def test_every_store_has_its_arrays(finished, stores):
     assert len(names) == stores["tokens-0000"]["document"].max() + 1 and all(name.endswith(".txt") for name in names)
     assert stores["collect"]["activation"].shape == (N_LAYERS, D_MLP, KEEP)
     assert stores["collect"]["n_fired"].shape == stores["collect"]["m4"].shape == (N_LAYERS, D_MLP)
-    assert stores["inputs"]["sequence"].shape == (N_LAYERS, D_MLP, N_EXAMPLES)
-    assert stores["inputs"]["window"].shape == (N_LAYERS, D_MLP, N_EXAMPLES, 41)
+    assert stores["inputs"]["sequence"].shape == (N_LAYERS, D_MLP, EXAMPLES)
+    assert stores["inputs"]["window"].shape == (N_LAYERS, D_MLP, EXAMPLES, 41)
     assert stores["inputs"]["reference"].shape[:2] == (N_LAYERS, N_REFERENCE)
     assert stores["inputs"]["histogram"].shape == (N_LAYERS, D_MLP, N_BINS)
     assert (stores["inputs"]["histogram"].sum(axis=2) == facts(finished)["inputs"]["sampled_tokens"]).all()
     for layer in range(N_LAYERS):
         features = stores[f"features-{layer:02d}"]
-        assert features["merges"].shape == (D_MLP, N_EXAMPLES - 1, 4)
-        assert features["label"].shape == features["central"].shape == (D_MLP, N_EXAMPLES)
-        assert features["coordinates"].shape == (D_MLP, N_EXAMPLES, 2) and features["coordinates"].dtype == np.float16
+        assert features["merges"].shape == (D_MLP, EXAMPLES - 1, 4)
+        assert features["label"].shape == features["central"].shape == (D_MLP, EXAMPLES)
+        assert features["coordinates"].shape == (D_MLP, EXAMPLES, 2) and features["coordinates"].dtype == np.float16
         n_features = int(features["n_clusters"].sum())
         assert features["directions"].shape[0] == len(features["min_similarity"]) == n_features
         assert features["directions"].dtype == np.float16
@@ -214,7 +189,7 @@ def test_a_finished_run_is_read_without_its_model_or_its_corpus(finished, settin
         refuse = functools.partial(pytest.fail, f"{name} was called")
         monkeypatch.setattr(f"nejax.pipeline.stages.{name}", lambda *_, refuse=refuse, **__: refuse())
     before = facts(finished)
-    again = Run(finished.directory.path, settings, quiet=True)
+    again = a_run(finished.directory.path, settings)
     assert_identical(everything(again), stores)
     assert facts(again) == before
 
@@ -253,8 +228,8 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits(settings, finished
         with monkeypatch.context() as patch:
             patch.setattr(RunDirectory, "mark", killing(stage, mark, marked))
             with pytest.raises(Killed):
-                everything(Run(tmp_path / "run", settings, quiet=True))
-    last = Run(tmp_path / "run", settings, quiet=True)
+                everything(a_run(tmp_path / "run", settings))
+    last = a_run(tmp_path / "run", settings)
     assert "similar" not in facts(last) and "features-01" in facts(last)
     everything(last)
     assert facts(last) == facts(finished), "with the digests of all stores"
@@ -262,19 +237,19 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits(settings, finished
 
 def test_stages_run_one_by_one_give_the_same_bits(settings, finished, tmp_path, monkeypatch):
     for stage in (TOKENS, COLLECT, INPUTS):
-        stage.of(Run(tmp_path / "run", settings, quiet=True))
+        stage.of(a_run(tmp_path / "run", settings))
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(RunDirectory, "mark", killing("features-00", RunDirectory.mark))
-        FEATURES.of(Run(tmp_path / "run", settings, quiet=True))
-    last = Run(tmp_path / "run", settings, quiet=True)
+        FEATURES.of(a_run(tmp_path / "run", settings))
+    last = a_run(tmp_path / "run", settings)
     assert "features-00" in facts(last) and "features-01" not in facts(last)
     everything(last)
     assert facts(last) == facts(finished)
 
 
 @pytest.mark.slow
-def test_the_batch_size_changes_neither_examples_nor_features(settings, stores, tmp_path):
-    other = everything(Run(tmp_path / "run", settings, batch_size=7, quiet=True))
+def test_the_batch_size_changes_neither_examples_nor_features(settings, stores, batches_of_7, tmp_path):
+    other = everything(a_run(copy_of(batches_of_7, tmp_path / "run"), settings, batch_size=7))
     for name in ("sequence", "position", "input_of"):
         assert np.array_equal(other["inputs"][name], stores["inputs"][name]), name
     for layer in range(N_LAYERS):
@@ -288,7 +263,7 @@ def test_the_batch_size_changes_neither_examples_nor_features(settings, stores, 
 
 @pytest.mark.slow
 def test_folded_weights_change_the_inputs_and_not_the_examples(settings, stores, tmp_path):
-    folded = everything(Run(tmp_path / "run", dataclasses.replace(settings, input_weights="folded"), quiet=True))
+    folded = everything(a_run(tmp_path / "run", dataclasses.replace(settings, input_weights="folded")))
     same = folded["inputs"]["sequence"] == stores["inputs"]["sequence"]
     assert same.mean() > 0.99, "but for near-ties"
     np.testing.assert_allclose(folded["collect"]["activation"], stores["collect"]["activation"], rtol=1e-5, atol=1e-6)
@@ -299,8 +274,10 @@ def test_folded_weights_change_the_inputs_and_not_the_examples(settings, stores,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 2e-2), ("float16", 3e-3)])
-def test_half_precision(precision, tolerance, settings, stores, tmp_path):
-    half = everything(Run(tmp_path / "run", dataclasses.replace(settings, precision=precision), quiet=True))
+def test_half_precision(precision, tolerance, settings, stores, bfloat16, tmp_path):
+    if precision == "bfloat16":
+        copy_of(bfloat16, tmp_path / "run")
+    half = everything(a_run(tmp_path / "run", dataclasses.replace(settings, precision=precision)))
     a, b = half["collect"]["activation"], stores["collect"]["activation"]
     alive = b[..., 0] > 0
     # bfloat16 has 8 bits, float16 11: of maxima up to 2.1 the worst is off by 9e-3 and 1.8e-3.
@@ -312,28 +289,28 @@ def test_half_precision(precision, tolerance, settings, stores, tmp_path):
 
 def test_other_settings_are_refused_with_both_values(finished, settings):
     with pytest.raises(UserError) as error:
-        Run(finished.directory.path, dataclasses.replace(settings, seed=1, height=0.5))
+        a_run(finished.directory.path, dataclasses.replace(settings, seed=1, height=0.5))
     assert "height is null there and 0.5 now; seed is 0 there and 1 now" in str(error.value)
 
 
 def test_a_sequence_longer_than_the_models_positions_is_refused_and_binds_to_nothing(settings, tmp_path):
     """The directory holds no work yet: the mended command may use it."""
-    run = Run(tmp_path / "run", dataclasses.replace(settings, seq_len=33), quiet=True)
+    run = a_run(tmp_path / "run", dataclasses.replace(settings, seq_len=33))
     with pytest.raises(UserError, match=r"--seq_len=33: model .* has 32 positions"):
         TOKENS.of(run)
     assert facts(run) == {}
-    assert TOKENS.of(Run(tmp_path / "run", settings, quiet=True)).n_sequences == N_SEQUENCES
+    assert TOKENS.of(a_run(tmp_path / "run", settings)).n_sequences == N_SEQUENCES
 
 
 def test_another_model_under_the_same_name_is_refused_with_both_fingerprints(settings, tmp_path):
     model = shutil.copytree(settings.model, tmp_path / "model")
     mine = dataclasses.replace(settings, model=str(model))
-    first = Run(tmp_path / "run", mine, quiet=True)
+    first = a_run(tmp_path / "run", mine)
     TOKENS.of(first)
     changed = load_weights(model)
     changed.blocks.mlp_in.bias[...] = changed.input_bias() + 1
     save_weights(changed, model, first.loaded.tokenizer)
-    second = Run(tmp_path / "run", mine, quiet=True)
+    second = a_run(tmp_path / "run", mine)
     with pytest.raises(UserError, match="was made with another model") as error:
         store_of(second, COLLECT)
     assert first.loaded.fingerprint in str(error.value) and "\n" not in str(error.value)
@@ -344,7 +321,7 @@ def test_a_model_in_which_nothing_fires_is_refused(settings, finished, tmp_path)
     model = load_weights(Path(settings.model))
     model.blocks.mlp_in.bias[...] = model.input_bias() * 0 - 100
     save_weights(model, tmp_path / "dead", finished.loaded.tokenizer)
-    run = Run(tmp_path / "run", dataclasses.replace(settings, model=str(tmp_path / "dead")), quiet=True)
+    run = a_run(tmp_path / "run", dataclasses.replace(settings, model=str(tmp_path / "dead")))
     with pytest.raises(UserError, match="no neuron fires anywhere"):
         store_of(run, INPUTS)
     assert set(facts(run)) == {"tokens-0000", "tokens", "collect"}, "what was computed is kept"
@@ -355,7 +332,7 @@ def test_a_damaged_store_is_one_line(finished, settings, tmp_path):
     for file in (path / "collect").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    read_only = Run(path, settings, quiet=True, is_finished=True)
+    read_only = a_run(path, settings, is_finished=True)
     with pytest.raises(UserError, match=r".*/collect is damaged \(.*run the same command again") as error:
         COLLECT.of(read_only)
     assert "\n" not in str(error.value)
@@ -380,7 +357,7 @@ def test_a_damaged_store_is_rebuilt(damaged, asked, finished, settings, stores, 
     (path / "manifest.json").write_text(json.dumps(manifest))
     for file in filter(Path.is_file, (path / damaged).rglob("*")):
         file.write_bytes(b"")
-    run = Run(path, settings, quiet=True)
+    run = a_run(path, settings)
     asked.of(run)
     said = [line for line in capsys.readouterr().err.splitlines() if "is damaged" in line]
     assert len(said) == 1 and f"{damaged} is damaged" in said[0] and said[0].endswith("rebuilding it.")
@@ -392,7 +369,7 @@ def test_a_damaged_store_is_rebuilt(damaged, asked, finished, settings, stores, 
 
 def test_a_store_that_is_damaged_again_is_refused(finished, settings, tmp_path, monkeypatch):
     """As on a broken disk: it is not tried for ever."""
-    run = Run(shutil.copytree(finished.directory.path, tmp_path / "run"), settings, quiet=True)
+    run = a_run(shutil.copytree(finished.directory.path, tmp_path / "run"), settings)
     monkeypatch.setattr("nejax.pipeline.run.directory.read_store", lambda *_: (_ for _ in ()).throw(ValueError("no")))
     with pytest.raises(DamagedStore, match="is damaged"):
         for _ in range(3):
