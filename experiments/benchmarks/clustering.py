@@ -19,7 +19,7 @@ from benchmarks.subject_flags import FLAGS
 from benchmarks.timing import Contender, Figures, product_contender, product_flops, race
 from nejax.errors import UserError
 from nejax.neuron.clustering.spectral import affinity
-from nejax.pipeline.run.devices import AXIS, mesh_of_all, n_cores
+from nejax.pipeline.run.devices import AXIS, mesh_of, n_cores
 
 HEIGHT, RESTARTS = 0.5, 10
 N_PEER, N_SLOW_PEER = 256, 16
@@ -48,7 +48,7 @@ def _sizes(n: int, sizes: list[int], repeats: int) -> Iterator[list[Figures]]:
 
     most = max(*sizes, N_PEER)
     neurons = Neurons(n, most)
-    over = NamedSharding(mesh_of_all(), PartitionSpec(AXIS))
+    over = NamedSharding(mesh_of(), PartitionSpec(AXIS))
     x_all = neurons.inputs[neurons.rows]
     keys = jax.random.split(jax.random.key(0), most)
     make = spread(nejax.embedding_distances, most)

@@ -18,7 +18,7 @@ from nejax.models.formats.weights import load_weights
 from nejax.pipeline.corpus.windows import Sequences
 from nejax.pipeline.passes.collect import collect
 from nejax.pipeline.passes.peaks import PeakRule
-from nejax.pipeline.run.devices import AXIS, mesh_of_all, place, use_all_cores
+from nejax.pipeline.run.devices import AXIS, mesh_of, place, use_all_cores
 
 N_PRODUCTS = 8
 """Matrix products in a round."""
@@ -95,19 +95,19 @@ def _model(task: Task) -> Any:
 def _forward(task: Task, output: Callable[[Any, jax.Array], jax.Array], note: str) -> Ready:
     """A pass with the batch over all devices; `output` has it in front."""
     graph, state = nnx.split(_model(task))
-    whole, over = PartitionSpec(), PartitionSpec(AXIS)
-    state = place(state)
+    whole, over, mesh = PartitionSpec(), PartitionSpec(AXIS), mesh_of()
+    state = place(state, mesh)
     tokens = random_tokens(task)
 
     @jax.jit
-    @partial(jax.shard_map, mesh=mesh_of_all(), in_specs=(whole, over), out_specs=over)
+    @partial(jax.shard_map, mesh=mesh, in_specs=(whole, over), out_specs=over)
     def pass_of(state: Any, tokens: jax.Array) -> jax.Array:
         return output(nnx.merge(graph, state), tokens)
 
     def run(n_sequences: int) -> None:
         before = None
         for first in range(0, n_sequences, task.batch_size):
-            now = pass_of(state, place(tokens[first : first + task.batch_size], AXIS))
+            now = pass_of(state, place(tokens[first : first + task.batch_size], mesh, AXIS))
             jax.block_until_ready(before)  # no more than two on the way
             before = now
         jax.block_until_ready(before)

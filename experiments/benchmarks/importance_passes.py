@@ -1,17 +1,16 @@
 """The plain way to take a token away: a whole forward pass for each."""
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from nejax.models.reading import LayerView
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+from nejax.pipeline.run.devices import AXIS, fetch, mesh_of, up_to_devices
+from nejax.pipeline.run.spread import ReplicatedModel, place_rows, slices
 
 BATCH = 16
 """Sequences a whole pass."""
@@ -28,29 +27,27 @@ def whole_passes(
         padding: id of the token that replaces another.
         places: [n_passes, 3] int.
     """
-    graph, state = nnx.split(model)
-    state, batch, found = place(state), up_to_devices(BATCH), []
-    for first in range(0, len(places), batch):
-        sequence, position, replaced = places[first : first + batch].T
+    mesh, found = mesh_of(), []
+    replicated, size = ReplicatedModel.on(mesh, model), up_to_devices(BATCH, mesh)
+    for rows in slices(len(places), size):
+        sequence, position, replaced = places[rows].T
         tokens = all_tokens[sequence].astype(np.int32)
         tokens[np.arange(len(tokens)), replaced] = padding
-        rows = fill_up(tokens, batch), fill_up(position.astype(np.int32), batch)
-        found.append(fetch(_activations_at(state, *place(rows, AXIS), graph=graph))[:, : len(tokens)])
+        batch = place_rows((tokens, position.astype(np.int32)), size, mesh)
+        found.append(fetch(_activations_at(replicated, batch))[:, : len(tokens)])
     return np.concatenate(found, axis=1)
 
 
-@partial(jax.jit, static_argnames="graph")
-def _activations_at(
-    state: Any, tokens: Int[Array, "batch seq"], position: Int[Array, " batch"], *, graph: Any
-) -> Float[Array, "n_layers batch d_mlp"]:
-    def on_device(state: Any, tokens: Array, position: Array) -> Array:
+@jax.jit
+def _activations_at(model: ReplicatedModel, batch: list[Array]) -> Float[Array, "n_layers batch d_mlp"]:
+    """At a position [batch] of tokens [batch, seq]."""
+
+    def of_rows(model: Any, rows: list[Array]) -> Array:
+        tokens, position = rows
+
         def read(view: LayerView) -> Array:
             return view.activation[jnp.arange(len(tokens)), position]
 
-        return nnx.merge(graph, state)(tokens, reader=read)[1]
+        return model(tokens, reader=read)[1]
 
-    everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
-    run = jax.shard_map(
-        on_device, mesh=mesh_of_all(), in_specs=(everywhere, spread, spread), out_specs=PartitionSpec(None, AXIS)
-    )
-    return run(state, tokens, position)
+    return model.over_rows(of_rows, batch, out=PartitionSpec(None, AXIS))

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import nejax
 from benchmarks.timing import Figures
-from nejax.pipeline.run.devices import AXIS, mesh_of_all
+from nejax.pipeline.run.devices import AXIS, mesh_of
 
 D, K, N_INPUTS, CHUNK = 768, 8, 8192, 1024
 
@@ -47,7 +47,7 @@ def spread(function: Callable, n_neurons: int) -> Callable:
     if n_neurons % jax.device_count():
         return jax.jit(share)
     over = PartitionSpec(AXIS)
-    mesh = mesh_of_all()
+    mesh = mesh_of()
     return jax.jit(jax.shard_map(share, mesh=mesh, in_specs=over, out_specs=over))
 
 
@@ -62,7 +62,7 @@ def everything(what: str, function: Callable, n: int, n_neurons: int) -> Figures
     """
     some = Neurons(n, CHUNK)
     before = _peak_mib()
-    mesh = mesh_of_all()
+    mesh = mesh_of()
     over = PartitionSpec(AXIS)
     inputs = jax.device_put(some.inputs, NamedSharding(mesh, PartitionSpec()))
 

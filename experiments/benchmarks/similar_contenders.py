@@ -62,23 +62,23 @@ def products(task: Task) -> Callable[[], np.ndarray]:
     from jax.sharding import PartitionSpec
 
     from nejax.pipeline.passes.similar import N_COLUMNS, N_ROWS
-    from nejax.pipeline.run.devices import AXIS, mesh_of_all, place, up_to_devices
+    from nejax.pipeline.run.devices import AXIS, mesh_of, place, up_to_devices
 
     inputs, queries = task.inputs(), task.queries()
-    over, mesh = PartitionSpec(AXIS), mesh_of_all()
+    over, mesh = PartitionSpec(AXIS), mesh_of()
 
     def product(x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
 
     run = jax.jit(jax.shard_map(product, mesh=mesh, in_specs=(over, PartitionSpec()), out_specs=over))
-    size = up_to_devices(min(N_ROWS, task.n_queries))
+    size = up_to_devices(min(N_ROWS, task.n_queries), mesh)
 
     def all_blocks() -> np.ndarray:
         for first in range(0, task.n, N_COLUMNS):
-            others = place(inputs[first : first + N_COLUMNS])
+            others = place(inputs[first : first + N_COLUMNS], mesh)
             for start in range(0, task.n_queries, size):
                 rows = np.resize(queries[start : start + size], size)
-                run(place(inputs[rows], AXIS), others).block_until_ready()
+                run(place(inputs[rows], mesh, AXIS), others).block_until_ready()
         return queries
 
     return all_blocks

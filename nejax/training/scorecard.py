@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from nejax.models.families.transformer import Transformer
@@ -17,7 +18,8 @@ from nejax.models.sae.hook_points import Site
 from nejax.models.sae.splice import loss_recovered, reconstruction, replace_at
 from nejax.neuron.streaming.unit_measures import UnitMeasures, measure_units
 from nejax.pipeline.corpus.windows import Sequences
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, place, up_to_devices
+from nejax.pipeline.run.devices import fetch, mesh_or_all, place, up_to_devices
+from nejax.pipeline.run.spread import in_chunks
 from nejax.training.language_model import next_token_losses
 
 LEVELS = (0.0, 0.25, 0.5, 0.75)
@@ -54,6 +56,7 @@ def splice_losses(
     *,
     centred: bool = False,
     batch_size: int = 16,
+    mesh: Mesh | None = None,
     progress: Callable[[int], object] = lambda n_tokens: None,
 ) -> SpliceLosses:
     """The losses of a model on some text as it is, with an SAE spliced in, and with its site ablated.
@@ -67,22 +70,21 @@ def splice_losses(
         mean: of the SAE's inputs over these positions.
         centred: see `nejax.models.sae.splice.reconstruction`.
         batch_size: sequences a pass, on all devices together.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
         progress: called with the number of tokens of each batch, once for each of the four.
     """
     (graph, state), (sae_graph, sae_state) = nnx.split(model), nnx.split(sae)
-    given = place((state, sae_state, jnp.asarray(mean)))
+    mesh = mesh_or_all(mesh)
+    given = place((state, sae_state, jnp.asarray(mean)), mesh)
     static = {"graph": graph, "sae_graph": sae_graph, "site": site, "centred": centred}
-    batch_size, sums, n_tokens = up_to_devices(batch_size), np.zeros(len(SpliceLosses._fields)), 0
-    for start in range(0, len(where), batch_size):
-        rows = (part[start : start + batch_size] for part in (sequences.tokens, sequences.length, where))
-        tokens, length, some = (fill_up(part, batch_size) for part in rows)
-        batch = place((tokens.astype(np.int32), length.astype(np.int32), some), AXIS)
+    tokens, length = (values.astype(np.int32) for values in (sequences.tokens, sequences.length))
+    sums = np.zeros(len(SpliceLosses._fields))
+    for rows, batch in in_chunks((tokens, length, where), up_to_devices(batch_size, mesh), mesh):
         for kind in range(len(sums)):
-            losses = _losses(*given, *batch, place(np.int32(kind)), **static)
+            losses = _losses(*given, *batch, place(np.int32(kind), mesh), **static)
             sums[kind] += fetch(losses).sum(dtype=np.float64)
-            progress(int(length.sum()))
-        n_tokens += int(np.maximum(length - 1, 0).sum())
-    return SpliceLosses(*(sums / n_tokens).tolist())
+            progress(int(length[rows].sum()))
+    return SpliceLosses(*(sums / np.maximum(length - 1, 0).sum()).tolist())
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "sae_graph", "site", "centred"))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from nejax.errors import UserError
@@ -15,7 +16,8 @@ from nejax.models.sae.hook_points import Site
 from nejax.pipeline.corpus.sequences import SequenceShards
 from nejax.pipeline.corpus.windows import Sequences
 from nejax.pipeline.passes.peaks import PeakRule
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, place, up_to_devices
+from nejax.pipeline.run.devices import fetch, mesh_or_all, place, up_to_devices
+from nejax.pipeline.run.spread import in_chunks
 
 
 class SiteReader:
@@ -29,6 +31,7 @@ class SiteReader:
         rule: at which tokens it reads.
         centred: subtract from each value its mean over `d_model`.
         batch_size: sequences a pass, on all devices together; filled up to a multiple of their number.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class SiteReader:
         rule: PeakRule,
         centred: bool = False,
         batch_size: int = 16,
+        mesh: Mesh | None = None,
     ):
         self.site, self.centred, self.d = site, centred, model.config.d_model
         self.positions = rule.allowed_in
-        self._batch_size = up_to_devices(batch_size)
+        self._mesh = mesh_or_all(mesh)
+        self._batch_size = up_to_devices(batch_size, self._mesh)
         self._graph, state = nnx.split(model.first_layers(site.layer + 1))
-        self._state = place(state)
+        self._state = place(state, self._mesh)
 
     def __call__(self, sequences: Sequences) -> Float[np.ndarray, "n_inputs d_model"]:
         """What is at the site, float32, sequence after sequence.
@@ -53,11 +58,9 @@ class SiteReader:
             UserError: a value is not finite.
         """
         read, found = self.positions(sequences), []
-        for start in range(0, len(read), self._batch_size):
-            tokens = sequences.tokens[start : start + self._batch_size].astype(np.int32)
-            batch = place(fill_up(tokens, self._batch_size), AXIS)
+        for rows, (batch,) in in_chunks([sequences.tokens.astype(np.int32)], self._batch_size, self._mesh):
             values = fetch(_values(self._state, batch, graph=self._graph, name=self.site.name))
-            found.append(values[: len(tokens)][read[start : start + self._batch_size]])
+            found.append(values[: rows.stop - rows.start][read[rows]])
         inputs = np.concatenate(found) if found else np.zeros((0, self.d), np.float32)
         if not np.isfinite(inputs).all():
             raise UserError(

@@ -18,8 +18,7 @@ from nejax.errors import UserError
 from nejax.neuron._kernels import one_kernel
 from nejax.neuron.assignment import assign
 from nejax.neuron.embeddings import embedding_distances
-from nejax.pipeline.passes import census as census_module
-from nejax.pipeline.passes import census_tiles
+from nejax.pipeline.passes import census_tiles, stream
 from nejax.pipeline.passes.census_tiles import EDGES, N_BANDS
 from nejax.pipeline.run.checkpoints import Checkpoints
 from nejax.pipeline.stages.census import Census, census
@@ -236,7 +235,7 @@ def test_activations_that_are_not_finite_stop_it(model, sequences, options):
 def test_an_interrupted_census_goes_on_to_the_same_bits(
     interruptions, n_saved, model, sequences, options, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(census_module, "CHECK_EVERY", 2)
+    monkeypatch.setattr(stream, "LOOK_EVERY", 2)
     uninterrupted = census(model, from_number(sequences), batch_size=7, **options)
     saving = {"checkpoints": Checkpoints(tmp_path / "partial", 0.0), "batch_size": 7, **options}
     for n_batches in interruptions:

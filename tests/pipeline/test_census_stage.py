@@ -13,7 +13,7 @@ from world import DEAD, a_run
 from nejax.neuron.assignment import assign, min_similarity_of_features
 from nejax.neuron.embeddings import unit_embeddings
 from nejax.neuron.split import calibrated_height
-from nejax.pipeline.passes import census as census_module
+from nejax.pipeline.passes import stream
 from nejax.pipeline.passes.census_tiles import N_BANDS
 from nejax.pipeline.run.checkpoints import Checkpoints
 from nejax.pipeline.run.directory import Store
@@ -138,7 +138,7 @@ class Killed(Exception):
 
 
 def test_a_census_that_was_killed_goes_on_to_the_same_bits(settings, features_done, tmp_path, monkeypatch):
-    monkeypatch.setattr(census_module, "CHECK_EVERY", 2)
+    monkeypatch.setattr(stream, "LOOK_EVERY", 2)
     whole = store_of(a_run(copy_of(features_done, tmp_path / "whole"), settings), CENSUS)
     killed = copy_of(features_done, tmp_path / "killed")
     save, seen = Checkpoints.save, []

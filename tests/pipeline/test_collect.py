@@ -15,9 +15,10 @@ from tiny_gpt2 import D_MLP, DEAD, N_LAYERS, RULE, SEQ_LEN, SPECIAL
 from nejax.errors import UserError
 from nejax.neuron.streaming.moments import shape_of
 from nejax.pipeline.corpus.windows import Sequences
-from nejax.pipeline.passes import collect as collect_module
-from nejax.pipeline.passes.collect import Collection, batches, collect
+from nejax.pipeline.passes import stream
+from nejax.pipeline.passes.collect import Collection, collect
 from nejax.pipeline.passes.peaks import PeakRule
+from nejax.pipeline.passes.stream import batches
 from nejax.pipeline.run.checkpoints import Checkpoints
 
 KEEP = 6
@@ -219,7 +220,7 @@ def test_a_nan_weight_stops_the_run_and_names_its_layer_and_those_after_it(model
 
 
 def test_a_run_that_is_not_finite_stops_within_a_few_batches(model, sequences, monkeypatch):
-    monkeypatch.setattr(collect_module, "CHECK_EVERY", 2)
+    monkeypatch.setattr(stream, "LOOK_EVERY", 2)
     told = []
     with pytest.raises(UserError, match=r"in layer\(s\) 2; "):
         collect(with_nan(model, 2), from_number(sequences), keep=KEEP, rule=RULE, batch_size=7, progress=told.append)
@@ -259,7 +260,7 @@ def resume_after(
 
 @pytest.fixture
 def looks_often(monkeypatch):
-    monkeypatch.setattr(collect_module, "CHECK_EVERY", 2)
+    monkeypatch.setattr(stream, "LOOK_EVERY", 2)
 
 
 @pytest.mark.parametrize(("interruptions", "n_saved"), [((1,), 0), ((3,), 2), ((5,), 4), ((3, 3), 4)])

@@ -33,13 +33,14 @@ def test_use_all_cores(before, settings, expected):
 
 SPREAD = """
 import jax, numpy as np
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of, place, up_to_devices
 rows = np.arange(10.0).reshape(5, 2).astype("f4")
-assert up_to_devices(5) == 6 and up_to_devices(6) == 6 and mesh_of_all().size == 3
-filled = fill_up(rows, up_to_devices(5), value=-1)
+mesh = mesh_of()
+assert up_to_devices(5, mesh) == 6 and up_to_devices(6, mesh) == 6 and mesh.size == 3
+filled = fill_up(rows, up_to_devices(5, mesh), value=-1)
 assert filled.shape == (6, 2) and (filled[:5] == rows).all() and (filled[5] == -1).all()
 assert fill_up(rows, 4, axis=1).shape == (5, 4)
-tree = {"spread": place(filled, AXIS), "whole": place(rows)}
+tree = {"spread": place(filled, mesh, AXIS), "whole": place(rows, mesh)}
 assert {shard.data.shape for shard in tree["spread"].addressable_shards} == {(2, 2)}
 assert {shard.data.shape for shard in tree["whole"].addressable_shards} == {(5, 2)}
 back = fetch(tree)

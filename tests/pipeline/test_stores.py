@@ -177,7 +177,7 @@ def damaged_run(path: Path) -> RunDirectory:
     return run
 
 
-def test_a_damaged_stage_is_made_anew_and_what_comes_after_stays_if_it_comes_out_the_same(tmp_path):
+def test_a_damaged_stage_is_rebuilt_and_what_comes_after_stays_if_it_comes_out_the_same(tmp_path):
     digests = {name: facts["digest"] for name, facts in damaged_run(tmp_path).manifest["stages"].items()}
     again = RunDirectory(tmp_path, SETTINGS)
     assert not again.is_done("two") and again.is_done("one") and again.is_done("three")

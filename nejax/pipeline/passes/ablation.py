@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import PartitionSpec
+from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from nejax.models.reading import Branches, LayerView
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_or_all, place, up_to_devices
 from nejax.pipeline.run.settings import Ablation
+from nejax.pipeline.run.spread import ReplicatedModel, in_chunks, place_parts, slices
 
 ROWS = 128
 """Tokens in a block of branches."""
@@ -61,6 +63,7 @@ def activations_without(
     padding: int,
     mean_shift: np.ndarray | None = None,
     batch_size: int = 16,
+    mesh: Mesh | None = None,
 ) -> tuple[Float[np.ndarray, "n_peaks n_offsets"], Cost]:
     """The activation that is left at every peak without its own token, the one before it, and so on.
 
@@ -78,19 +81,20 @@ def activations_without(
         mean_shift: for "mean": [d_model] mean over the corpus of a token's input minus padding's at the same place, see
             `mean_less_padding`.
         batch_size: for "gradient": sequences a pass.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
 
     Returns:
         `[n_peaks, window + 1]` float32; NaN where there is no such token. And the size of the pass.
     """
+    mesh = mesh_or_all(mesh)
     if ablation == "gradient":
-        return _by_gradient(model, peaks, tokens, window, padding, batch_size), Cost(0, 0, 0)
+        return _by_gradient(model, peaks, tokens, window, padding, batch_size, mesh), Cost(0, 0, 0)
+    by_branches = partial(_by_branches, model, peaks, tokens, n_layers, mesh)
     if ablation == "deletion":
-        run = partial(activations_without, model, peaks, tokens, n_layers=n_layers, padding=padding)
-        own, _ = run(window=0, ablation="padding")
-        others, cost = _by_branches(model, peaks, tokens, n_layers, range(1, window + 1), None, None)
+        own, _ = by_branches(range(1), padding)
+        others, cost = by_branches(range(1, window + 1), None)
         return np.concatenate([own, others], axis=1), cost
-    shift = mean_shift if ablation == "mean" else None
-    return _by_branches(model, peaks, tokens, n_layers, range(window + 1), padding, shift)
+    return by_branches(range(window + 1), padding, mean_shift if ablation == "mean" else None)
 
 
 @partial(jax.jit, static_argnames="graph")
@@ -125,25 +129,25 @@ def _by_branches(
     peaks: Peaks,
     tokens: np.ndarray,
     n_layers: int,
+    mesh: Mesh,
     offsets: range,
     replacement: int | None,
-    shift: np.ndarray | None,
+    shift: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Cost]:
     """Read the peaks in branches in which a token is replaced, or left out if there is no replacement."""
     readings, cost = _Readings.of(peaks, tokens.shape[1], offsets), Cost(0, 0, 0)
     without = np.full((len(peaks.sequence), len(offsets)), np.nan, np.float32)
     for depth, some in readings.by_depth(n_layers):
         plan = _Plan(some, tokens.shape[1], len(offsets))
-        _run(
-            model if depth == n_layers else model.first_layers(depth), plan, tokens, depth, replacement, shift, without
-        )
+        layers = ReplicatedModel.on(mesh, model if depth == n_layers else model.first_layers(depth))
+        _run(layers, plan, tokens, depth, replacement, shift, without)
         more = Cost(len(plan.start), int(plan.length.sum()), plan.n_blocks)
         cost = Cost(*(x + y for x, y in zip(cost, more, strict=True)))
     return without, cost
 
 
 def _run(
-    model: Any,
+    model: ReplicatedModel,
     plan: "_Plan",
     tokens: np.ndarray,
     n_layers: int,
@@ -152,39 +156,33 @@ def _run(
     without: np.ndarray,
 ) -> None:
     """Run branches through the whole model, and store what is read."""
-    graph, state = nnx.split(model)
-    state, shift = place(state), None if shift is None else place(shift)
+    mean = None if shift is None else place(shift, model.mesh)
     batches = [*plan.batches()]
     most = 2 ** int(np.ceil(np.log2(max((plan.most_readings(batch, n_layers) for batch in batches), default=1) or 1)))
-    n_devices = jax.device_count()
-    for first in range(0, len(batches), n_devices):
-        here = batches[first : first + n_devices]
-        parts = [plan.to_read(batch, tokens, replacement, n_layers, most) for batch in here]
-        rows = [fill_up(np.stack(column), n_devices) for column in zip(*(part[:-1] for part in parts), strict=True)]
-        found = fetch(_read_branches(state, *place(rows, AXIS), shift, graph=graph))
+    for here in slices(len(batches), model.mesh.size):
+        parts = [plan.to_read(batch, tokens, replacement, n_layers, most) for batch in batches[here]]
+        found = fetch(_read_branches(model, place_parts([part[:-1] for part in parts], model.mesh), mean))
         for values, (*_, where) in zip(found, parts, strict=False):
             layer, rank, reading = where
             without.reshape(-1)[plan.readings.destination[reading]] = values[layer, rank]
 
 
-@partial(jax.jit, static_argnames="graph")
+@jax.jit
 def _read_branches(
-    state: Any,
-    tokens: Int[Array, "n_devices n_sequences seq"],
-    sequence: Int[Array, "n_devices blocks"],
-    branched: Int[Array, "n_devices blocks rows 3"],
-    at: Int[Array, "n_devices n_layers n_readings 2"],
-    shift: Float[Array, " d_model"] | None,
-    *,
-    graph: Any,
+    model: ReplicatedModel, parts: list[Int[Array, "n_devices ..."]], shift: Float[Array, " d_model"] | None
 ) -> Float[Array, "n_devices n_layers n_readings"]:
-    """On each device, the activations at its (row, neuron)s; rows are counted through all blocks."""
+    """On each device, the activations at its (row, neuron)s; rows are counted through all blocks.
 
-    def on_device(state: Any, tokens: Array, sequence: Array, branched: Array, at: Array, shift: Any) -> Array:
-        branches = Branches(sequence[0], *jnp.moveaxis(branched[0], -1, 0))
+    A part is tokens [n_sequences, seq], the sequence of each block [blocks], what the branches have [blocks, rows, 3],
+    and where to read [n_layers, n_readings, 2].
+    """
+
+    def of_part(model: Any, part: list[Array], shift: Array | None) -> Array:
+        tokens, sequence, branched, at = part
+        branches = Branches(sequence, *jnp.moveaxis(branched, -1, 0))
 
         def read(view: LayerView) -> Array:
-            row, neuron = at[0, view.layer].T
+            row, neuron = at[view.layer].T
             return view.activation.reshape(-1, view.activation.shape[-1])[row, neuron]
 
         def edit(name: str, value: Array, layer: Array) -> Array:
@@ -193,13 +191,9 @@ def _read_branches(
             is_first = (branches.position == branches.start) & (layer == 0)
             return jnp.where(is_first[:, :, None], value + shift, value)
 
-        found = nnx.merge(graph, state).read_branches(tokens[0], branches, reader=read, editor=edit)
-        return found[None].astype(jnp.float32)
+        return model.read_branches(tokens, branches, reader=read, editor=edit).astype(jnp.float32)
 
-    everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
-    in_specs = (everywhere, *[spread] * 4, everywhere)
-    run = jax.shard_map(on_device, mesh=mesh_of_all(), in_specs=in_specs, out_specs=spread)
-    return run(state, tokens, sequence, branched, at, shift)
+    return model.over_parts(of_part, parts, shift)
 
 
 class _Batch(NamedTuple):
@@ -334,38 +328,33 @@ def _pack(sequence: np.ndarray, length: np.ndarray, n_rows: int) -> np.ndarray:
 
 
 def _by_gradient(
-    model: Any, peaks: Peaks, tokens: np.ndarray, window: int, padding: int, batch_size: int
+    model: Any, peaks: Peaks, tokens: np.ndarray, window: int, padding: int, batch_size: int, mesh: Mesh
 ) -> np.ndarray:
     """First-order estimates of what padding leaves, one backward pass a peak."""
-    graph, state = nnx.split(model)
-    state, batch_size = place(state), up_to_devices(batch_size)
+    replicated, by = ReplicatedModel.on(mesh, model), place(np.int32(padding), mesh)
+    of_peaks = tokens[peaks.sequence], peaks.layer, peaks.neuron, peaks.position
+    of_peaks = [np.asarray(values, np.int32) for values in of_peaks]
     offsets, without = np.arange(window + 1), []
-    for first in range(0, len(peaks.sequence), batch_size):
-        layer, neuron, sequence, position = (column[first : first + batch_size] for column in peaks)
-        n = len(layer)
-        columns = [fill_up(np.asarray(c, np.int32), batch_size) for c in (tokens[sequence], layer, neuron, position)]
-        activation, change = fetch(_changes(state, *place(columns, AXIS), place(np.int32(padding)), graph=graph))
-        taken = position[:, None] - offsets
+    for rows, batch in in_chunks(of_peaks, up_to_devices(batch_size, mesh), mesh):
+        activation, change = fetch(_changes(replicated, batch, by))
+        taken = peaks.position[rows][:, None] - offsets
+        n = len(taken)
         estimate = activation[:n, None] + np.take_along_axis(change[:n], np.maximum(taken, 0), axis=1)
         without.append(np.where(taken >= 1, estimate, np.nan))
     return np.concatenate(without).astype(np.float32)
 
 
-@partial(jax.jit, static_argnames="graph")
+@jax.jit
 def _changes(
-    state: Any,
-    tokens: Int[Array, "n seq"],
-    layer: Int[Array, " n"],
-    neuron: Int[Array, " n"],
-    position: Int[Array, " n"],
-    padding: Int[Array, ""],
-    *,
-    graph: Any,
+    model: ReplicatedModel, batch: list[Int[Array, "n ..."]], padding: Int[Array, ""]
 ) -> tuple[Float[Array, " n"], Float[Array, "n seq"]]:
-    """Each row's activation at its peak, and by how much padding at each place would change it, to first order."""
+    """Each row's activation at its peak, and by how much padding at each place would change it, to first order.
 
-    def on_device(state: Any, tokens: Array, layer: Array, neuron: Array, position: Array, padding: Array) -> Any:
-        model = nnx.merge(graph, state)
+    The batch is tokens [n, seq], and the layer, neuron and position of the peak [n].
+    """
+
+    def of_rows(model: Any, rows: list[Array], padding: Array) -> Any:
+        tokens, layer, neuron, position = rows
         towards = -_less_padding(model, tokens, padding)
 
         def peaks(part: Array) -> tuple[Array, Array]:
@@ -379,15 +368,8 @@ def _changes(
             activation = model(tokens, reader=read, editor=edit)[1].sum(axis=0)
             return activation.sum(), activation
 
-        (_, activation), change = jax.value_and_grad(peaks, has_aux=True)(jnp.zeros(tokens.shape))
+        nothing = lax.pcast(jnp.zeros(tokens.shape), AXIS, to="varying")  # of these rows alone is the derivative
+        (_, activation), change = jax.value_and_grad(peaks, has_aux=True)(nothing)
         return activation, change
 
-    everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
-    run = jax.shard_map(
-        on_device,
-        mesh=mesh_of_all(),
-        in_specs=(everywhere, *[spread] * 4, everywhere),
-        out_specs=spread,
-        check_vma=False,
-    )
-    return run(state, tokens, layer, neuron, position, padding)
+    return model.over_rows(of_rows, batch, padding)

@@ -11,20 +11,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from nejax.models.reading import LayerView
 from nejax.neuron._kernels.one_kernel import layer_program
 from nejax.neuron.polysemanticity import streaming_mean_distance
 from nejax.pipeline.passes.census_tiles import N_BANDS, Places, Tiles, lay_out, look
-from nejax.pipeline.passes.collect import CHECK_EVERY, Pieces, batches, refuse_non_finite
 from nejax.pipeline.passes.peaks import PeakRule
+from nejax.pipeline.passes.stream import Pieces, refuse_non_finite, stream
 from nejax.pipeline.run.checkpoints import Checkpoints
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_or_all, place, up_to_devices
 from nejax.pipeline.run.directory import Store
+from nejax.pipeline.run.spread import EVERYWHERE, ReplicatedModel
 
 
 class Census(NamedTuple):
@@ -56,14 +56,15 @@ def census(
     maximum: np.ndarray,
     rule: PeakRule,
     batch_size: int,
+    mesh: Mesh | None = None,
     progress: Callable[[int], object] = lambda n_tokens: None,
     checkpoints: Checkpoints | None = None,
 ) -> Census:
-    """Stream sequences through the model, spread over all devices; sort what excites every neuron.
+    """Stream sequences through the model, spread over devices; sort what excites every neuron.
 
     A token excites a feature where the feature's neuron fires and `nejax.assign` gives it this one. The mean distance
     of a band is that of all its pairs, in linear time (`nejax.neuron.polysemanticity.streaming_mean_distance`): pairs
-    with a zero embedding are left out. Counts are exact. Activations are summed in float32 over at most `CHECK_EVERY`
+    with a zero embedding are left out. Counts are exact. Activations are summed in float32 over at most `LOOK_EVERY`
     batches, and these sums in float64; unit embeddings in float32. Batches and devices change nothing beyond the
     rounding of these sums, and of products of other shapes: a token at which two features, or a feature and its
     minimum, are equal in seven digits may come out either way.
@@ -81,6 +82,7 @@ def census(
         maximum: [n_layers, d_mlp] each neuron's highest activation over the corpus.
         rule: which tokens may be a peak.
         batch_size: sequences a pass, on all devices together; filled up to a multiple of their number.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
         progress: called with the number of tokens of each batch.
         checkpoints: from which an interrupted census of the same sequences resumes, and where it saves itself. Left for
             the caller to remove when the result is safe.
@@ -93,31 +95,26 @@ def census(
     """
     w_in = np.asarray(model.input_weights(), np.float32)
     layout, places = lay_out(w_in, n_features, directions, min_similarity, maximum)
-    tiles, n_slots = place(layout), max(1, int(layout.n_slots.max()))
-    graph, state = nnx.split(model)
-    state, batch_size = place(state), up_to_devices(batch_size)
-    rule, saved = place(rule), checkpoints or Checkpoints()
-    done, so_far = saved.latest() or (0, _nothing(layout, n_slots))
-    unit_sum = _spread(so_far.pop("unit_sum"))
+    mesh, saved = mesh_or_all(mesh), checkpoints or Checkpoints()
+    tiles, n_slots = place(layout, mesh), max(1, int(layout.n_slots.max()))
+    model, rule, batch_size = ReplicatedModel.on(mesh, model), place(rule, mesh), up_to_devices(batch_size, mesh)
+    start, so_far = saved.latest() or (0, _nothing(layout, n_slots))
+    unit_sum = _spread(so_far.pop("unit_sum"), mesh)
     nothing = {name: _small(value) for name, value in so_far.items()}
-    recent, finite = place(nothing), place(np.ones(len(w_in), bool))
+    recent, finite = place(nothing, mesh), place(np.ones(len(w_in), bool), mesh)
     with jax.transfer_guard("disallow"):  # nothing moves between host and device but what is said to
-        for i, batch in enumerate(batches(sequences(done), batch_size, done), start=1):
+        for step in stream(sequences, start, batch_size=batch_size, mesh=mesh, progress=progress):
             carry = unit_sum, recent, finite
-            unit_sum, recent, finite = _step(
-                carry, state, tiles, place(batch[:2], AXIS), rule, graph=graph, n_slots=n_slots
-            )
-            done += int((batch[1] > 0).sum())
-            if i % CHECK_EVERY == 0:  # a look waits for the device
+            unit_sum, recent, finite = _add_batch(carry, model, tiles, step.batch, rule, n_slots=n_slots)
+            if step.is_look:
                 refuse_non_finite(fetch(finite))
-                so_far, recent = _add(so_far, recent), place(nothing)
+                so_far, recent = _add(so_far, recent), place(nothing, mesh)
                 if saved.due():
-                    saved.save(done, {**so_far, "unit_sum": _whole(unit_sum, w_in.shape[1])})
-            progress(int(batch[1].sum()))
+                    saved.save(step.done, {**so_far, "unit_sum": _whole(unit_sum, w_in.shape[1])})
         refuse_non_finite(fetch(finite))
         so_far = _add(so_far, recent)
         n_distinct = (so_far["fired"] - so_far["zero"]).astype(np.float32)
-        by_band, of_all = fetch(_distances(unit_sum, tiles.w, place(n_distinct)))
+        by_band, of_all = fetch(_distances(unit_sum, tiles.w, place(n_distinct, mesh)))
     return _in_order(so_far, by_band, of_all, layout, places, w_in.shape[2])
 
 
@@ -145,9 +142,9 @@ def _add(so_far: Store, recent: dict[str, Array]) -> Store:
     return {name: total + fetch(recent[name]) for name, total in so_far.items()}
 
 
-def _spread(unit_sum: np.ndarray) -> Array:
+def _spread(unit_sum: np.ndarray, mesh: Mesh) -> Array:
     """Put the sums on the devices, their dimensions spread; zeros fill up the last."""
-    return place(fill_up(unit_sum, up_to_devices(unit_sum.shape[2]), axis=2), None, None, AXIS)
+    return place(fill_up(unit_sum, up_to_devices(unit_sum.shape[2], mesh), axis=2), mesh, None, None, AXIS)
 
 
 def _whole(unit_sum: Array, d_model: int) -> np.ndarray:
@@ -158,25 +155,20 @@ Carry = tuple[Array, dict[str, Array], Bool[Array, " n_layers"]]
 """The sums of unit embeddings, the rest of what was seen recently, and which layers' activations were finite."""
 
 
-@partial(jax.jit, static_argnames=("graph", "n_slots"), donate_argnames="carry")
+@partial(jax.jit, static_argnames="n_slots", donate_argnames="carry")
 @layer_program
-def _step(
-    carry: Carry,
-    state: Any,
-    tiles: Tiles,
-    batch: tuple[Array, Array],
-    rule: PeakRule,
-    *,
-    graph: Any,
-    n_slots: int,
+def _add_batch(
+    carry: Carry, model: ReplicatedModel, tiles: Tiles, batch: Any, rule: PeakRule, *, n_slots: int
 ) -> Carry:
     """Add a batch to what was seen."""
-    tokens, length = batch
+    tokens, length, _ = batch
     can_peak = rule.allows(tokens, length)
     unit_sum, recent, finite = carry
     missing = unit_sum.shape[2] - tiles.w.shape[2]
 
-    def run(state: Any, tiles: Tiles, tokens: Array, can_peak: Array) -> tuple[Array, dict[str, Array], Array]:
+    def of_rows(model: Any, rows: tuple[Array, Array], tiles: Tiles) -> tuple[Array, dict[str, Array], Array]:
+        tokens, can_peak = rows
+
         def read(view: LayerView) -> tuple[Array, dict[str, Array], Array]:
             x, activation = (
                 jnp.where(can_peak[:, :, None], value, 0).reshape(-1, value.shape[-1]).astype(jnp.float32)
@@ -189,13 +181,11 @@ def _step(
             wrong = ~(jnp.isfinite(x).all() & jnp.isfinite(activation).all())
             return of_all, seen, wrong.astype(jnp.int32)
 
-        of_all, seen, wrong = nnx.merge(graph, state)(tokens, reader=read)[1]
+        of_all, seen, wrong = model(tokens, reader=read)[1]
         return of_all, *lax.psum((seen | {"n_tokens": can_peak.sum(dtype=jnp.int32)[None]}, wrong), AXIS)
 
-    everywhere, rows, dimensions = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None, None, AXIS)
-    in_specs, out_specs = (everywhere, everywhere, rows, rows), (dimensions, everywhere, everywhere)
-    spread_rows = jax.shard_map(run, mesh=mesh_of_all(), in_specs=in_specs, out_specs=out_specs)
-    of_batch, seen, wrong = spread_rows(state, tiles, tokens, can_peak)
+    out = PartitionSpec(None, None, AXIS), EVERYWHERE, EVERYWHERE
+    of_batch, seen, wrong = model.over_rows(of_rows, (tokens, can_peak), tiles, out=out)
     return unit_sum + of_batch, jax.tree.map(jnp.add, recent, seen), finite & (wrong == 0)
 
 

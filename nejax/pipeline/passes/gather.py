@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from nejax.models.reading import LayerView
 from nejax.pipeline.corpus.windows import Sequences
 from nejax.pipeline.passes.select import Chosen
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+from nejax.pipeline.run.devices import fetch, fill_up, mesh_or_all, up_to_devices
+from nejax.pipeline.run.spread import ReplicatedModel, place_parts, slices
 
 WINDOW_BEFORE, WINDOW_AFTER = 30, 10
 """How many tokens before and after the peak an example's activations are kept for."""
@@ -72,6 +72,7 @@ def revisit(
     *,
     seq_len: int,
     batch_size: int,
+    mesh: Mesh | None = None,
     progress: Callable[[int], object] = lambda n_tokens: None,
 ) -> Revisited:
     """Run every sequence that holds an example or a reference position, once.
@@ -83,6 +84,7 @@ def revisit(
         reference: [n_reference, 2], (sequence, position) pairs.
         seq_len: tokens a sequence.
         batch_size: sequences a pass, on all devices together; filled up to a multiple of their number.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
         progress: called with the number of tokens of each batch.
 
     Returns:
@@ -91,15 +93,14 @@ def revisit(
     n_layers, d_model, _ = model.input_weights().shape
     layers = [_LayerPlan(chosen, layer, reference, seq_len) for layer in range(n_layers)]
     needed = np.unique(np.concatenate([plan.input_key // seq_len for plan in layers]))
-    batch_size = up_to_devices(batch_size)
-    n_rows = batch_size // jax.device_count()
-    groups = [needed[i : i + n_rows] for i in range(0, len(needed), n_rows)]
+    mesh = mesh_or_all(mesh)
+    n_rows = up_to_devices(batch_size, mesh) // mesh.size
+    groups = [needed[rows] for rows in slices(len(needed), n_rows)]
     ranges = [[(plan.inputs_in(g, seq_len), plan.examples_in(g)) for plan in layers] for g in groups]
     n_inputs = max((r.stop - r.start for g in ranges for r, _ in g), default=0)
     n_examples = max((e.stop - e.start for g in ranges for _, e in g), default=0)
 
-    graph, state = nnx.split(model)
-    state = place(state)
+    replicated = ReplicatedModel.on(mesh, model)
     inputs = [np.zeros((len(plan.input_key), d_model), np.float32) for plan in layers]
     length = np.zeros(len(needed), np.int32)
     window = np.full((*chosen.sequence.shape, WINDOW_BEFORE + 1 + WINDOW_AFTER), np.nan, np.float16)
@@ -121,19 +122,16 @@ def revisit(
             examples_at[layer, : len(example), 2] = plan.position[exs]
         return tokens, inputs_at, examples_at
 
-    n_devices = jax.device_count()
-    for first in range(0, len(groups), n_devices):
-        here = slice(first, first + n_devices)
+    for here in slices(len(groups), mesh.size):
         parts = [to_read(*both) for both in zip(groups[here], ranges[here], strict=True)]
-        rows = [fill_up(np.stack(column), n_devices) for column in zip(*parts, strict=True)]
-        found = fetch(_visit(state, *place(rows, AXIS), graph=graph))
+        found = fetch(_visit(replicated, place_parts(parts, mesh)))
         for device, in_layers in enumerate(ranges[here]):
             found_inputs, found_windows = (part[device] for part in found)
             for layer, (plan, (ins, exs)) in enumerate(zip(layers, in_layers, strict=True)):
                 inputs[layer][ins] = found_inputs[layer, : ins.stop - ins.start]
                 flat = window[layer].reshape(-1, window.shape[-1])
                 flat[plan.example[exs]] = found_windows[layer, : exs.stop - exs.start]
-        progress(int(length[first * n_rows : (first + n_devices) * n_rows].sum()))
+        progress(int(length[here.start * n_rows : here.stop * n_rows].sum()))
     _blank_outside(window, chosen, needed, length)
     return Revisited(
         inputs=inputs,
@@ -143,34 +141,29 @@ def revisit(
     )
 
 
-@partial(jax.jit, static_argnames="graph")
+@jax.jit
 def _visit(
-    state: Any,
-    tokens: Int[Array, "n_devices rows seq"],
-    inputs_at: Int[Array, "n_devices n_layers n_inputs 2"],
-    examples_at: Int[Array, "n_devices n_layers n_examples 3"],
-    *,
-    graph: Any,
+    model: ReplicatedModel, parts: list[Array]
 ) -> tuple[Float[Array, "n_devices n_layers n_inputs d_model"], Float[Array, "n_devices n_layers n_examples window"]]:
-    """On each device, the inputs at its (row, position)s, and the activations around its (row, neuron, position)s."""
+    """On each device, the inputs at its (row, position)s, and the activations around its (row, neuron, position)s.
+
+    A part is tokens [rows, seq], and where in them [n_layers, n_inputs, 2] and [n_layers, n_examples, 3].
+    """
     offsets = jnp.arange(-WINDOW_BEFORE, WINDOW_AFTER + 1)
 
-    def on_device(state: Any, tokens: Array, inputs_at: Array, examples_at: Array) -> tuple[Array, Array]:
+    def of_part(model: Any, part: list[Int[Array, "..."]]) -> tuple[Array, Array]:
+        tokens, inputs_at, examples_at = part
+
         def read(view: LayerView) -> tuple[Array, Array]:
-            at = inputs_at[0, view.layer]
-            row, neuron, position = examples_at[0, view.layer].T
-            around = jnp.clip(position[:, None] + offsets, 0, tokens.shape[2] - 1)
+            at = inputs_at[view.layer]
+            row, neuron, position = examples_at[view.layer].T
+            around = jnp.clip(position[:, None] + offsets, 0, tokens.shape[1] - 1)
             window = view.activation[row[:, None], around, neuron[:, None]]
             return view.mlp_input[at[:, 0], at[:, 1]].astype(jnp.float32), window.astype(jnp.float16)
 
-        found = nnx.merge(graph, state)(tokens[0], reader=read)[1]
-        return jax.tree.map(lambda x: x[None], found)
+        return model(tokens, reader=read)[1]
 
-    everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
-    in_specs = (everywhere, spread, spread, spread)
-    return jax.shard_map(on_device, mesh=mesh_of_all(), in_specs=in_specs, out_specs=spread)(
-        state, tokens, inputs_at, examples_at
-    )
+    return model.over_parts(of_part, parts)
 
 
 class _LayerPlan:

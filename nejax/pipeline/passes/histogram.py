@@ -5,20 +5,19 @@ The bins depend on the lowest activation, so the sample is run twice. Both passe
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import lax
-from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, UInt
 
 from nejax.models.reading import LayerView
 from nejax.pipeline.corpus.windows import Sequences
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+from nejax.pipeline.run.devices import AXIS, fetch, mesh_or_all, place, up_to_devices
+from nejax.pipeline.run.spread import EVERYWHERE, ReplicatedModel, in_chunks
 
 N_BINS = 40
 """Equal bins of a histogram."""
@@ -62,6 +61,7 @@ def activation_histograms(
     highest: np.ndarray,
     *,
     batch_size: int,
+    mesh: Mesh | None = None,
     progress: Callable[[int], object] = lambda n_tokens: None,
 ) -> Histograms:
     """Count the tokens in each bin of every neuron's activation.
@@ -73,61 +73,57 @@ def activation_histograms(
         highest: [n_layers, d_mlp] float32: each neuron's highest activation over the corpus, the right edge of its
             last bin. A neuron whose activation never changes has all its tokens there.
         batch_size: sequences a pass; does not change the result beyond rounding.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
         progress: called with the number of tokens of each batch, twice for each.
 
     Returns:
         The histograms.
     """
-    graph, state = nnx.split(model)
-    state, batch_size = place(state), up_to_devices(batch_size)
+    mesh = mesh_or_all(mesh)
+    model, all_rows = ReplicatedModel.on(mesh, model), (sequences.tokens.astype(np.int32), can_peak)
 
     def batches() -> Iterator[Any]:
-        for start in range(0, len(can_peak), batch_size):
-            group = slice(start, start + batch_size)
-            rows = sequences.tokens[group].astype(np.int32), can_peak[group]
-            yield place([fill_up(values, batch_size) for values in rows], AXIS)
-            progress(int(sequences.length[group].sum()))
+        for rows, batch in in_chunks(all_rows, up_to_devices(batch_size, mesh), mesh):
+            yield batch
+            progress(int(sequences.length[rows].sum()))
 
     lowest = highest.astype(np.float32)
-    for tokens, counted in batches():
-        lowest = np.minimum(lowest, fetch(_lowest(state, tokens, counted, graph=graph)))
+    for batch in batches():
+        lowest = np.minimum(lowest, fetch(_lowest(model, batch)))
     edges = np.linspace(np.float64(lowest), np.float64(highest), N_BINS + 1, axis=1).astype(np.float32)
-    inner_edges = place(edges[:, 1:-1])
+    inner_edges = place(edges[:, 1:-1], mesh)
     reached = np.zeros((len(highest), N_BINS + 1, highest.shape[1]), np.uint32)
     reached[:, 0] = n_tokens = int(can_peak.sum())
-    for tokens, counted in batches():
-        reached[:, 1:-1] += fetch(_reached(state, tokens, counted, inner_edges, graph=graph))
+    for batch in batches():
+        reached[:, 1:-1] += fetch(_reached(model, batch, inner_edges))
     counts = (reached[:, :-1] - reached[:, 1:]).swapaxes(1, 2)
     return Histograms(np.ascontiguousarray(counts), lowest, n_tokens)
 
 
-@partial(jax.jit, static_argnames="graph")
-def _lowest(
-    state: Any, tokens: Int[Array, "batch seq"], counted: Bool[Array, "batch seq"], *, graph: Any
-) -> Float[Array, "n_layers d_mlp"]:
+@jax.jit
+def _lowest(model: ReplicatedModel, batch: list[Array]) -> Float[Array, "n_layers d_mlp"]:
     """The lowest activation of every neuron at the tokens that count; infinity if none does."""
 
-    def on_device(state: Any, tokens: Array, counted: Array) -> Array:
+    def of_rows(model: Any, rows: list[Array]) -> Array:
+        tokens, counted = rows
+
         def read(view: LayerView) -> Array:
             return jnp.where(counted[:, :, None], view.activation, jnp.inf).min(axis=(0, 1))
 
-        return nnx.merge(graph, state)(tokens, reader=read)[1][None]
+        return lax.pmin(model(tokens, reader=read)[1], AXIS)
 
-    return _on_devices(on_device, 2)(state, tokens, counted).min(axis=0)
+    return model.over_rows(of_rows, batch, out=EVERYWHERE)
 
 
-@partial(jax.jit, static_argnames="graph")
+@jax.jit
 def _reached(
-    state: Any,
-    tokens: Int[Array, "batch seq"],
-    counted: Bool[Array, "batch seq"],
-    edges: Float[Array, "n_layers n_edges d_mlp"],
-    *,
-    graph: Any,
+    model: ReplicatedModel, batch: list[Array], edges: Float[Array, "n_layers n_edges d_mlp"]
 ) -> UInt[Array, "n_layers n_edges d_mlp"]:
     """At how many of the tokens that count every neuron's activation is at least each edge."""
 
-    def on_device(state: Any, tokens: Array, counted: Array, edges: Array) -> Array:
+    def of_rows(model: Any, rows: list[Array], edges: Array) -> Array:
+        tokens, counted = rows
+
         def read(view: LayerView) -> Array:
             activation = jnp.where(counted[:, :, None], view.activation, -jnp.inf)
             edge = edges[view.layer]
@@ -139,13 +135,6 @@ def _reached(
             none = (edge + activation[0, 0] > jnp.inf).astype(jnp.uint32)  # varies over devices as the sums do
             return lax.scan(add, none, activation)[0]
 
-        return nnx.merge(graph, state)(tokens, reader=read)[1][None]
+        return lax.psum(model(tokens, reader=read)[1], AXIS)
 
-    return _on_devices(on_device, 2, 1)(state, tokens, counted, edges).sum(axis=0, dtype=jnp.uint32)
-
-
-def _on_devices(function: Callable[..., Array], n_spread: int, n_shared: int = 0) -> Callable[..., Array]:
-    """The first argument is the same on all devices, then come spread ones, then shared ones; the result is spread."""
-    everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
-    in_specs = (everywhere, *[spread] * n_spread, *[everywhere] * n_shared)
-    return jax.shard_map(function, mesh=mesh_of_all(), in_specs=in_specs, out_specs=spread)
+    return model.over_rows(of_rows, batch, edges, out=EVERYWHERE)

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
 from nejax.models.reading import LayerView
 from nejax.pipeline.corpus.windows import Sequences
-from nejax.pipeline.run.devices import AXIS, fetch, mesh_of_all, place, up_to_devices
+from nejax.pipeline.run.devices import AXIS, fetch, mesh_or_all, place, up_to_devices
+from nejax.pipeline.run.spread import ReplicatedModel
 
 N_SEQUENCES = 4
 """How many sequences are compared."""
@@ -37,10 +38,11 @@ def numerical_passport(
     *,
     batch_size: int,
     precision: Callable[[], Any],
+    mesh: Mesh | None = None,
 ) -> list[LayerPassport]:
     """Compare a run's pass of the model with a reference pass.
 
-    The run's pass is as in collection: its weights, its batches, all its devices. The reference has float32 weights,
+    The run's pass is as in collection: its weights, its batches, its devices. The reference has float32 weights,
     one sequence at a time, one device, and the backend's most exact products.
 
     Args:
@@ -49,22 +51,24 @@ def numerical_passport(
         sample: sequences to compare.
         batch_size: of the run.
         precision: makes the context of the run's matrix products.
+        mesh: the run's devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
 
     Returns:
         What was found in each layer.
     """
-    n_devices, batch_size = jax.device_count(), up_to_devices(batch_size)
+    mesh = mesh_or_all(mesh)
+    n_devices, batch_size = mesh.size, up_to_devices(batch_size, mesh)
     n_rows, seq_len = len(sample.tokens), sample.tokens.shape[1]
     of_device = batch_size // n_devices
     n_read = min(-(-n_rows // n_devices), of_device)  # the first rows of every device are read
     at = np.array([device * of_device + row for row in range(n_read) for device in range(n_devices)][:n_rows])
     tokens = np.zeros((batch_size, seq_len), np.int32)
     tokens[at] = sample.tokens[: len(at)]
-    graph, state = nnx.split(model)
     with precision():
-        of_run = fetch(_spread_pass(place(state), place(tokens, AXIS), graph=graph, n=n_read))
+        of_run = fetch(_spread_pass(ReplicatedModel.on(mesh, model), place(tokens, mesh, AXIS), n=n_read))
     rows = (at // of_device) * n_read + at % of_device
     graph, state = nnx.split(reference)
+    state = jax.device_put(state, mesh.local_devices[0])
     found: list[list[np.ndarray]] = []
     with jax.default_matmul_precision("highest"):
         for row, n_real in zip(rows, sample.length, strict=False):
@@ -83,14 +87,11 @@ def _pass(state: Any, tokens: Array, *, graph: Any) -> tuple[Array, Array]:
     return nnx.merge(graph, state)(tokens, reader=_read)[1]
 
 
-@partial(jax.jit, static_argnames=("graph", "n"))
-def _spread_pass(state: Any, tokens: Array, *, graph: Any, n: int) -> tuple[Array, Array]:
+@partial(jax.jit, static_argnames="n")
+def _spread_pass(model: ReplicatedModel, tokens: Array, *, n: int) -> tuple[Array, Array]:
     """MLP inputs and activations of the first `n` rows of every device: [n_layers, n_devices * n, seq, ...]."""
 
-    def on_device(state: Any, tokens: Array) -> tuple[Array, Array]:
-        return nnx.merge(graph, state)(tokens, reader=lambda view: jax.tree.map(lambda x: x[:n], _read(view)))[1]
+    def of_rows(model: Any, tokens: Array) -> tuple[Array, Array]:
+        return model(tokens, reader=lambda view: jax.tree.map(lambda x: x[:n], _read(view)))[1]
 
-    in_specs = PartitionSpec(), PartitionSpec(AXIS)
-    return jax.shard_map(on_device, mesh=mesh_of_all(), in_specs=in_specs, out_specs=PartitionSpec(None, AXIS))(
-        state, tokens
-    )
+    return model.over_rows(of_rows, tokens, out=PartitionSpec(None, AXIS))

@@ -1,4 +1,4 @@
-"""The features most like others: cosines between what they read, compared in blocks over all devices."""
+"""The features most like others: cosines between what they read, compared in blocks over devices."""
 
 import functools
 from collections.abc import Callable
@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from nejax.errors import UserError
 from nejax.neuron.embeddings import unit_rows
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place
+from nejax.pipeline.run.devices import fetch, fill_up, mesh_or_all, place
+from nejax.pipeline.run.spread import over_devices, place_rows, slices
 
 N_ROWS, N_COLUMNS, GROUP = 1024, 32768, 32
 """Features that are compared at a time, on all devices together, and with how many others: 128 MiB of cosines.
@@ -41,6 +42,7 @@ def similar_features(
     threshold: float,
     recall: float = 1.0,
     queries: np.ndarray | None = None,
+    mesh: Mesh | None = None,
     progress: Callable[[int], object] = lambda n_pairs: None,
 ) -> Similar:
     """The `k` nearest features of other neurons, by the cosine of what they read.
@@ -65,6 +67,7 @@ def similar_features(
         threshold: similarities must be above it.
         recall: the share of the true neighbours that is expected to be found, above 0; 1 finds all of them.
         queries: [n_queries] int, ids of the features whose neighbours are sought; all of them, if None.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
         progress: called with the number of pairs of each block that was compared.
 
     Returns:
@@ -79,22 +82,23 @@ def similar_features(
     queries = np.arange(n) if queries is None else queries
     if len(queries) and not (queries.min() >= 0 and queries.max() < n):
         raise UserError(f"queries from {queries.min()} to {queries.max()}: expected ids of features, 0 to {n - 1}")
-    mesh = mesh_of_all()
+    mesh = mesh_or_all(mesh)
     n_rows, n_columns = _even_block(len(queries), N_ROWS, mesh.size), _even_block(n, N_COLUMNS, GROUP)
     best = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int32)
-    for first in range(0, n, n_columns):
-        last = min(first + n_columns, n)
-        block = fill_up(inputs[first:last], n_columns), fill_up(neuron[first:last], n_columns)
-        others = (_unit(place(block[0])), *place((block[1], np.int32(first), np.int32(last), np.float32(threshold))))
+    for columns in slices(n, n_columns):
+        block = fill_up(inputs[columns], n_columns), fill_up(neuron[columns], n_columns)
         if not np.isfinite(block[0]).all():
             raise UserError("the inputs of features are not all finite; check the model's weights")
-        for start in range(0, len(queries), n_rows):
-            rows = slice(start, min(start + n_rows, len(queries)))
+        bounds = np.int32(columns.start), np.int32(columns.stop), np.float32(threshold)
+        others = place((*block, *bounds), mesh)
+        others = _unit(others[0]), *others[1:]
+        for rows in slices(len(queries), n_rows):
             wanted = (*(values[rows] for values in best), inputs[queries[rows]], neuron[queries[rows]])
-            mine = place([fill_up(values, n_rows) for values in wanted], AXIS)
-            for values, merged in zip(best, fetch(_merge_on(mesh, recall)(*mine, *others)), strict=True):
-                values[rows] = merged[: rows.stop - start]
-            progress((rows.stop - start) * (last - first))
+            found = fetch(_merge_on(mesh, recall)(others, place_rows(wanted, n_rows, mesh)))
+            n_here = rows.stop - rows.start
+            for values, merged in zip(best, found, strict=True):
+                values[rows] = merged[:n_here]
+            progress(n_here * (columns.stop - columns.start))
     similarity, feature = best
     is_there = similarity > -np.inf
     return Similar(np.where(is_there, feature, -1), np.where(is_there, similarity, np.float32(np.nan)))
@@ -102,31 +106,28 @@ def similar_features(
 
 @functools.cache
 def _merge_on(mesh: Mesh, recall: float) -> Callable:
-    """`_merge` with its rows spread over devices: the first four arguments and the results."""
-    everywhere, spread = PartitionSpec(), PartitionSpec(*mesh.axis_names)
-    in_specs = (spread,) * 4 + (everywhere,) * 5
-    return jax.jit(
-        jax.shard_map(functools.partial(_merge, recall=recall), mesh=mesh, in_specs=in_specs, out_specs=spread)
-    )
+    return jax.jit(over_devices(functools.partial(_merge, recall=recall), mesh))
 
 
 def _merge(
-    similarity: Float[Array, "rows k"],
-    feature: Int[Array, "rows k"],
-    x: Float[Array, "rows d_model"],
-    neuron: Int[Array, " rows"],
-    others: Float[Array, "columns d_model"],
-    neuron_of_others: Int[Array, " columns"],
-    first: Int[Array, ""],
-    last: Int[Array, ""],
-    threshold: Float[Array, ""],
+    block: tuple[
+        Float[Array, "columns d_model"], Int[Array, " columns"], Int[Array, ""], Int[Array, ""], Float[Array, ""]
+    ],
+    rows: list[Array],
     *,
     recall: float,
 ) -> tuple[Float[Array, "rows k"], Int[Array, "rows k"]]:
-    """The best of those found so far and of one block of others: unit inputs of the features `first` to `last - 1`.
+    """The best of those found so far and of one block of others.
 
     `lax.top_k` prefers what comes first among equals, so everything is kept in order of id.
+
+    Args:
+        block: unit inputs and neurons of the features `first` to `last - 1`, these two numbers, and the threshold.
+        rows: similarities [rows, k] and features [rows, k] that were found, inputs [rows, d_model], neurons [rows].
+        recall: see `similar_features`.
     """
+    others, neuron_of_others, first, last, threshold = block
+    similarity, feature, x, neuron = rows
     cosine = jnp.matmul(unit_rows(x), others.T, precision=lax.Precision.HIGHEST)
     cosine = jnp.where(cosine > SAME, 1, cosine)
     is_other = (neuron[:, None] != neuron_of_others) & (first + jnp.arange(len(others)) < last)

@@ -6,15 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Int, UInt32
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, UInt32
 
 from nejax.errors import UserError
 from nejax.neuron._kernels.one_kernel import layer_program, loops_are_kernels
 from nejax.neuron.split import Split, calibrated_height, split
 from nejax.pipeline.run.constants import CHUNK_MIB
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+from nejax.pipeline.run.devices import fetch, fill_up, mesh_or_all, place, up_to_devices
 from nejax.pipeline.run.settings import Clustering
+from nejax.pipeline.run.spread import in_chunks, over_devices
 
 
 def check_reference(reference: np.ndarray | Array) -> None:
@@ -31,7 +32,7 @@ def check_reference(reference: np.ndarray | Array) -> None:
 
 
 class LayerClusterer:
-    """Splits all neurons of a layer, a chunk at a time, spread over all devices; one compilation serves all layers.
+    """Splits all neurons of a layer, a chunk at a time, spread over devices; one compilation serves all layers.
 
     Args:
         n_inputs: most distinct inputs any layer has: shorter ones are padded to it.
@@ -41,6 +42,7 @@ class LayerClusterer:
         seed: for methods that start at random.
         chunk_mib: bound on the memory, in MiB, that the neurons of one chunk take on all devices together, beside the
             layer's inputs and weights. Does not change the result.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
 
     Raises:
         UserError: a setting is out of range.
@@ -55,25 +57,17 @@ class LayerClusterer:
         clustering: Clustering,
         seed: int = 0,
         chunk_mib: int = CHUNK_MIB,
+        mesh: Mesh | None = None,
     ):
         clustering.check(n_examples)
         if chunk_mib < 1:
             raise UserError(f"--chunk_mib={chunk_mib}: expected at least 1")
-        self.n_inputs, self.key = n_inputs, jax.random.key(seed)
-        mesh = mesh_of_all()
+        self.n_inputs, self.key, self.mesh = n_inputs, jax.random.key(seed), mesh_or_all(mesh)
         # Accelerators hold the matrices of a whole chunk at once; a CPU those of a few neurons, and their results.
         per_neuron = 4 * n_examples * (3 * d_model + 4 * n_examples)
-        side_by_side = max(1, chunk_mib * 2**20 // per_neuron // mesh.size)
-        self.chunk = min(1024, side_by_side) * mesh.size
-        everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
-        self._split = jax.jit(
-            jax.shard_map(
-                partial(_split_neurons, clustering=clustering),
-                mesh=mesh,
-                in_specs=(*[everywhere] * 3, *[spread] * 3),
-                out_specs=spread,
-            )
-        )
+        side_by_side = max(1, chunk_mib * 2**20 // per_neuron // self.mesh.size)
+        self.chunk = min(1024, side_by_side) * self.mesh.size
+        self._split = jax.jit(over_devices(partial(_split_neurons, clustering=clustering), self.mesh))
 
     def __call__(
         self, inputs: np.ndarray, input_of: np.ndarray, reference: np.ndarray, w_in: np.ndarray | Array, layer: int = 0
@@ -94,17 +88,15 @@ class LayerClusterer:
         n_neurons = len(input_of)
         w = np.asarray(w_in).astype(np.float32).T
         of_layer = jax.random.key_data(jax.random.fold_in(self.key, layer))
-        for_all = place((fill_up(inputs, self.n_inputs), reference, of_layer))
+        for_all = place((fill_up(inputs, self.n_inputs), reference, of_layer), self.mesh)
         n_chunks = -(-n_neurons // self.chunk)
         # chunks of about one size need the fewest rows to fill the last one up
-        size = up_to_devices(-(-n_neurons // n_chunks))
+        size = up_to_devices(-(-n_neurons // n_chunks), self.mesh)
         parts, directions = [], []
-        for start in range(0, n_neurons, size):
-            stop = min(start + size, n_neurons)
-            number = np.minimum(np.arange(start, start + size, dtype=np.int32), n_neurons - 1)
-            of_neurons = fill_up(input_of[start:stop], size, -1), fill_up(w[start:stop], size), number
-            found = fetch(self._split(*for_all, *place(of_neurons, AXIS)))
-            found = jax.tree.map(lambda leaf: leaf[: stop - start], found)  # noqa: B023
+        number = np.arange(n_neurons, dtype=np.int32)
+        for rows, of_neurons in in_chunks((input_of, w, number), size, self.mesh, fill=-1):
+            n = rows.stop - rows.start
+            found = jax.tree.map(lambda leaf: leaf[:n], fetch(self._split(for_all, of_neurons)))  # noqa: B023
             directions.append(found.directions[found.central >= 0])
             parts.append(found._replace(directions=found.directions[:, :0, :0]))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), np.concatenate(directions)
@@ -112,16 +104,19 @@ class LayerClusterer:
 
 @layer_program
 def _split_neurons(
-    inputs: Float[Array, "n_inputs d_model"],
-    reference: Float[Array, "n_reference d_model"],
-    of_layer: UInt32[Array, " key"],
-    rows: Int[Array, "chunk n_examples"],
-    w: Float[Array, "chunk d_model"],
-    number: Int[Array, " chunk"],
+    for_all: tuple[Float[Array, "n_inputs d_model"], Float[Array, "n_reference d_model"], UInt32[Array, " key"]],
+    of_neurons: list[Array],
     *,
     clustering: Clustering,
 ) -> Split:
-    """Split some neurons, each with its own rows of the inputs, its own weights, and its own random key."""
+    """Split some neurons, each with its own rows of the inputs, its own weights, and its own random key.
+
+    Args:
+        for_all: inputs, inputs at random positions, and the layer's key.
+        of_neurons: rows of the inputs [chunk, n_examples], weights [chunk, d_model] and numbers [chunk].
+        clustering: the method.
+    """
+    (inputs, reference, of_layer), (rows, w, number) = for_all, of_neurons
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.wrap_key_data(of_layer), number)
 
     def of_neuron(neuron: tuple[Array, Array, Array]) -> Split:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from nejax.neuron._kernels.one_kernel import layer_program, loops_are_kernels
@@ -20,7 +20,8 @@ from nejax.neuron.clusters import feature_similarity
 from nejax.neuron.defaults import HEIGHT_QUANTILE
 from nejax.neuron.split import calibrated_height
 from nejax.pipeline.passes.split import check_reference
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of_all, place, up_to_devices
+from nejax.pipeline.run.devices import fetch, fill_up, mesh_or_all, place, up_to_devices
+from nejax.pipeline.run.spread import over_devices, place_rows
 
 _SIDE_BY_SIDE = 128
 """Neurons at a time, except on CPU."""
@@ -47,13 +48,12 @@ class Checker:
     Args:
         n_inputs: most distinct inputs of any layer.
         n_features: most features of any layer: shorter ones are padded, so that one compilation serves all.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
     """
 
-    def __init__(self, n_inputs: int, n_features: int):
-        self.n_inputs, self.n_features = n_inputs, n_features
-        everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
-        in_specs = (*[everywhere] * 3, *[spread] * 5)
-        self._check = jax.jit(jax.shard_map(_check, mesh=mesh_of_all(), in_specs=in_specs, out_specs=spread))
+    def __init__(self, n_inputs: int, n_features: int, mesh: Mesh | None = None):
+        self.n_inputs, self.n_features, self.mesh = n_inputs, n_features, mesh_or_all(mesh)
+        self._check = jax.jit(over_devices(_check, self.mesh))
 
     def __call__(
         self,
@@ -79,7 +79,6 @@ class Checker:
         Returns:
             The counts.
         """
-        size = up_to_devices(len(label))
         # A slice at the end would be moved to fit: there must be room for as many features as a neuron can have.
         room = self.n_features + label.shape[1]
         for_all = (
@@ -88,25 +87,27 @@ class Checker:
             fill_up(minimum.astype(np.float32), room, np.inf),
         )
         first = (n_features.cumsum() - n_features).astype(np.int32)
-        w = w_in.T.astype(np.float32)
-        of_neurons = [fill_up(values, size) for values in (w, first, n_features.astype(np.int32))]
-        examples = [fill_up(values, size, -1) for values in (input_of, label)]
-        return Reproduced(*fetch(self._check(*place(for_all), *place([*of_neurons, *examples], AXIS))).sum(0).tolist())
+        of_neurons = w_in.T.astype(np.float32), first, n_features.astype(np.int32), input_of, label
+        rows = place_rows(of_neurons, up_to_devices(len(label), self.mesh), self.mesh, fill=-1)
+        return Reproduced(*fetch(self._check(place(for_all, self.mesh), rows)).sum(axis=0).tolist())
 
 
 @layer_program
 def _check(
-    inputs: Float[Array, "n_inputs d_model"],
-    directions: Float[Array, "n_directions d_model"],
-    minimum: Float[Array, " n_directions"],
-    w: Float[Array, "n_neurons d_model"],
-    first: Int[Array, " n_neurons"],
-    n_features: Int[Array, " n_neurons"],
-    input_of: Int[Array, "n_neurons n_examples"],
-    label: Int[Array, "n_neurons n_examples"],
+    for_all: tuple[
+        Float[Array, "n_inputs d_model"], Float[Array, "n_directions d_model"], Float[Array, " n_directions"]
+    ],
+    of_neurons: list[Array],
 ) -> Int[Array, "n_neurons 5"]:
-    """The counts of every neuron, fields of `Reproduced`."""
-    most = label.shape[1]
+    """The counts of every neuron, fields of `Reproduced`.
+
+    Args:
+        for_all: inputs, and the directions and least similarities of all features.
+        of_neurons: input weights [n_neurons, d_model], the first feature and their number [n_neurons], and of each
+            example its input and its feature [n_neurons, n_examples].
+    """
+    inputs, directions, minimum = for_all
+    most = of_neurons[-1].shape[1]
 
     def check(neuron: tuple[Array, ...]) -> Array:
         w, first, n_features, input_of, label = neuron
@@ -121,8 +122,7 @@ def _check(
         kinds = (label >= -1, found == label, other & reached, other & ~reached, found < 0)
         return jnp.stack([(kind & (label >= 0)).sum(dtype=jnp.int32) for kind in kinds])
 
-    neurons = (w, first, n_features, input_of, label)
-    return lax.map(check, neurons, batch_size=None if loops_are_kernels() else _SIDE_BY_SIDE)
+    return lax.map(check, tuple(of_neurons), batch_size=None if loops_are_kernels() else _SIDE_BY_SIDE)
 
 
 def layer_minimums(

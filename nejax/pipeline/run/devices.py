@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +12,8 @@ import scipy.linalg  # noqa: F401  JAX's LAPACK, whose threads are limited below
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from threadpoolctl import threadpool_limits
+
+from nejax.errors import UserError
 
 
 def use_all_cores() -> None:
@@ -37,24 +40,40 @@ AXIS = "devices"
 """The one axis of the mesh: sequences are spread over it in passes of the model, neurons where each is on its own."""
 
 
-@functools.cache
-def mesh_of_all() -> Mesh:
-    """All devices of the default backend, of all processes, along one axis."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+def mesh_of(devices: Sequence[Any] | None = None) -> Mesh:
+    """Devices along one axis; by default all of the default backend, of all processes."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def place(values: Any, *spec: str | None) -> Any:
+def mesh_or_all(mesh: Mesh | None) -> Mesh:
+    """A mesh that a caller gave, or all devices.
+
+    Raises:
+        UserError: it is not one of `mesh_of`, or has no device of this process.
+    """
+    if mesh is None:
+        return mesh_of()
+    if mesh.axis_names != (AXIS,):
+        raise UserError(f"a mesh with the axes {mesh.axis_names}: expected one of `nejax.pipeline.run.devices.mesh_of`")
+    if not mesh.local_devices:
+        raise UserError("a mesh without a device of this process: expected one that has devices of every process")
+    return mesh
+
+
+def place(values: Any, mesh: Mesh, *spec: str | None) -> Any:
     """Put arrays on the devices.
 
     Args:
         values: a tree of arrays that every process holds whole.
+        mesh: the devices.
         spec: the axis of the mesh that each axis of the arrays is spread over; the rest, or all if there is none, is
             the same on every device. A spread axis must be a multiple of the number of devices.
 
     Returns:
         The tree, as arrays of all devices.
     """
-    sharding = NamedSharding(mesh_of_all(), PartitionSpec(*spec))
+    sharding = NamedSharding(mesh, PartitionSpec(*spec))
     if jax.process_count() == 1:
         return jax.device_put(values, sharding)
 
@@ -68,10 +87,15 @@ def place(values: Any, *spec: str | None) -> Any:
 
 
 def fetch(values: Any) -> Any:
-    """The whole of a tree of arrays as NumPy arrays, in every process."""
+    """The whole of a tree of arrays as NumPy arrays, in every process. The arrays are of one mesh."""
     if jax.process_count() > 1:
-        values = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh_of_all(), PartitionSpec()))(values)
+        values = _whole_on(jax.tree.leaves(values)[0].sharding.mesh)(values)
     return jax.device_get(values)  # said to be a transfer: what a transfer guard lets through
+
+
+@functools.cache
+def _whole_on(mesh: Mesh) -> Callable[[Any], Any]:
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def fill_up(rows: np.ndarray, n: int, value: Any = 0, axis: int = 0) -> np.ndarray:
@@ -81,6 +105,6 @@ def fill_up(rows: np.ndarray, n: int, value: Any = 0, axis: int = 0) -> np.ndarr
     return np.pad(rows, missing, constant_values=value)
 
 
-def up_to_devices(n: int) -> int:
+def up_to_devices(n: int, mesh: Mesh) -> int:
     """The least number from `n` on that the devices can share."""
-    return -(-n // jax.device_count()) * jax.device_count()
+    return -(-n // mesh.size) * mesh.size

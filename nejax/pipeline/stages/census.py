@@ -54,6 +54,7 @@ def _census(run: Run) -> tuple[Census, Facts]:
             maximum=np.asarray(COLLECT.of(run).examples.activation[..., 0]),
             rule=run.peak_rule,
             batch_size=run.batch_size,
+            mesh=run.mesh,
             progress=advance,
             checkpoints=run.checkpoints("census", digest_of(counted)),
         )
@@ -79,7 +80,7 @@ def _features_of_all(run: Run) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]
     of_all, features = INPUTS.of(run), FEATURES.of(run)
     known = [(found.label, found.directions, found.n_features, found.min_similarity) for found in features]
     _, directions, numbers, minimums = zip(*known, strict=True)
-    check, counts = Checker(int(of_all.n_distinct.max()), max(map(len, directions))), []
+    check, counts = Checker(int(of_all.n_distinct.max()), max(map(len, directions)), run.mesh), []
     for layer, (label, *of_features) in enumerate(known):
         inputs, input_of = inputs_of_layer(run, layer), of_all.input_of[layer]
         counts.append(check(inputs, input_of, label, run.input_weights[layer], *of_features))

@@ -36,6 +36,7 @@ def _collect(run: Run) -> tuple[Collection, Facts]:
             keep=s.keep,
             rule=run.peak_rule,
             batch_size=run.batch_size,
+            mesh=run.mesh,
             progress=advance,
             checkpoints=run.checkpoints("collect"),
         )

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from nejax.neuron.polysemanticity import Polysemanticity
 from nejax.pipeline.passes.split import LayerClusterer
 from nejax.pipeline.passes.thresholds import heights, layer_minimums
-from nejax.pipeline.run.devices import fetch, place
+from nejax.pipeline.run.devices import fetch, mesh_or_all, place
 from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
 from nejax.pipeline.stages.run import Run
 from nejax.pipeline.stages.stage import Facts, LayerStage
@@ -40,7 +41,12 @@ class Features(NamedTuple):
 
 
 def features_of_layer(
-    found: Any, directions: np.ndarray, reference: np.ndarray, w_in: np.ndarray, has_height: bool
+    found: Any,
+    directions: np.ndarray,
+    reference: np.ndarray,
+    w_in: np.ndarray,
+    has_height: bool,
+    mesh: Mesh | None = None,
 ) -> tuple[Features, Facts]:
     """The result of a layer.
 
@@ -50,8 +56,9 @@ def features_of_layer(
         reference: [n_reference, d_model], inputs at random positions.
         w_in: [d_model, d_mlp].
         has_height: whether clusters end at a distance; where not, that of the calibrated cut stands for it.
+        mesh: the devices; all of them, if None.
     """
-    height = found.height if has_height else fetch(heights(*place((reference, w_in))))
+    height = found.height if has_height else fetch(heights(*place((reference, w_in), mesh_or_all(mesh))))
     result = Features(
         merges=found.linkage.merges,
         n_merges=found.linkage.n_merges,
@@ -82,13 +89,14 @@ def _prepare(run: Run) -> Callable[[int], tuple[Features, Facts]]:
         clustering=clustering,
         seed=run.settings.seed,
         chunk_mib=run.chunk_mib,
+        mesh=run.mesh,
     )
 
     def layer(layer: int) -> tuple[Features, Facts]:
         inputs, input_of = inputs_of_layer(run, layer), of_all.input_of[layer]
         reference, w_in = of_all.reference[layer], run.input_weights[layer]
         found = split(inputs, input_of, reference, w_in, layer)
-        return features_of_layer(*found, reference, w_in, clustering.has_height)
+        return features_of_layer(*found, reference, w_in, clustering.has_height, run.mesh)
 
     return layer
 

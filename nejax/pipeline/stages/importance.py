@@ -161,6 +161,7 @@ class _Work:
             padding=self.padding,
             mean_shift=self._shift() if ablation == "mean" else None,
             batch_size=run.batch_size,
+            mesh=run.mesh,
         )
         finite = np.isfinite(without) | (position[:, None] - np.arange(without.shape[1]) < 1)
         if not finite.all():

@@ -58,7 +58,7 @@ def _inputs(run: Run) -> tuple[Inputs, Facts]:
     sample = shards.take(sample_sequences(n_peakable, s.seq_len, s.seed))
     n_tokens = int(length[needed].sum()) + 2 * int(sample.length.sum())
     with run.bar("inputs", lambda: n_tokens, "tokens") as advance, run.products():
-        model, settings = run.loaded.model, {"batch_size": run.batch_size, "progress": advance}
+        model, settings = run.loaded.model, {"batch_size": run.batch_size, "mesh": run.mesh, "progress": advance}
         found = revisit(model, shards.take, chosen, reference, seq_len=s.seq_len, **settings)
         highest = np.asarray(best.activation[..., 0])
         histograms = activation_histograms(model, sample, allowed(sample), highest, **settings)

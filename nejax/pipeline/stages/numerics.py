@@ -29,7 +29,8 @@ class NumericsStage(AnyStage):
         numbers = sample_sequences(run.sizes[1], s.seq_len, s.seed)[:N_SEQUENCES]
         reference = model if s.precision == "float32" else run.load("float32").model
         sample = run.sequences.take(numbers)
-        layers = numerical_passport(model, reference, sample, batch_size=run.batch_size, precision=run.products)
+        how = {"batch_size": run.batch_size, "precision": run.products, "mesh": run.mesh}
+        layers = numerical_passport(model, reference, sample, **how)
         rounded = [{name: float(f"{value:.3g}") for name, value in layer._asdict().items()} for layer in layers]
         run.directory.mark(self.name, {"sequences": numbers.tolist(), "layers": rounded})
 

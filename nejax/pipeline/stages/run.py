@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from nejax.errors import UserError
 from nejax.models.families.two_sided import TwoSided
@@ -40,6 +41,8 @@ class Run:
         directory: of the run.
         settings: checked before anything is written.
         batch_size: sequences a pass; does not change the result beyond rounding.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None. Does not change the result
+            beyond rounding.
         chunk_mib: memory, in MiB, for the neurons that are clustered at a time; does not change the result.
         checkpoint_seconds: between checkpoints of an unfinished stage, at least; does not change the result.
         quiet: show no progress bars.
@@ -53,6 +56,7 @@ class Run:
         settings: Settings,
         *,
         batch_size: int = 16,
+        mesh: Mesh | None = None,
         chunk_mib: int = CHUNK_MIB,
         checkpoint_seconds: float = 60.0,
         quiet: bool = False,
@@ -63,7 +67,7 @@ class Run:
             if value < 1:
                 raise UserError(f"--{name}={value}: expected at least 1")
         self.settings, self.batch_size, self.chunk_mib, self.quiet = settings, batch_size, chunk_mib, quiet
-        self.checkpoint_seconds = checkpoint_seconds
+        self.mesh, self.checkpoint_seconds = mesh, checkpoint_seconds
         self.directory = RunDirectory(directory, dataclasses.asdict(settings), DECIDED_LATE)
         self._is_finished = self._are_compared = is_finished
         self._mended: set[str] = set()

@@ -26,6 +26,7 @@ def _similar(run: Run) -> tuple[Similar, Facts]:
             k=s.similar,
             threshold=s.min_similarity,
             recall=s.similar_recall,
+            mesh=run.mesh,
             progress=advance,
         )
     feature = np.full((len(inputs), s.similar), -1, np.int32)
