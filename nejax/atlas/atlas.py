@@ -1,7 +1,6 @@
 """A finished atlas, opened: every neuron's measures, features and examples, read when they are asked for."""
 
 import json
-import math
 import operator
 from functools import cached_property
 from pathlib import Path
@@ -9,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nejax.atlas.entries import Bands, Example, Feature, Histogram, SimilarFeature, lacks
-from nejax.atlas.files import AtlasFiles, central_places, find_atlas
+from nejax.atlas.entries import Bands, Example, Feature, Histogram, SimilarFeature
+from nejax.atlas.files import AtlasFiles, find_atlas
 from nejax.atlas.neuron import Neuron
+from nejax.atlas.reader import Reader, Similar
+from nejax.atlas.rows import ExampleRow
 from nejax.atlas.schema import TOKENIZER
 from nejax.atlas.search import SearchResult, find, peak_matches
 from nejax.atlas.texts import text_at
-from nejax.atlas.units import POSITIVE, Units
+from nejax.atlas.units import POSITIVE
+from nejax.atlas.windows import Window
 from nejax.errors import UserError
 from nejax.models.formats.tokens import decode_pieces
 
@@ -60,6 +62,7 @@ class Atlas:
         self._files = AtlasFiles(path)
         self.path = self._files.path
         """The atlas's own folder."""
+        self._reader = Reader(self._files)
         meta = self._files.meta
         self.manifest: dict[str, Any] = meta["manifest"]
         """How it was made: settings, versions, fingerprints, counts."""
@@ -70,7 +73,7 @@ class Atlas:
         """2 where neurons are gated and have extremes of both signs: each is then two units, its positive and its
         negative side, with features of their own, and everything here counts these. Unit `j + d_mlp / 2` of a layer is
         the negative side of neuron `j`: that of its activation times -1. Otherwise 1."""
-        self.units = Units(self.d_mlp, self.sides)
+        self.units = self._reader.units
         """Which neuron, and which side of it, each of a layer's `d_mlp` units is."""
         self.d_model: int = meta["d_model"]
         self.window_before: int = meta["window_before"]
@@ -94,7 +97,7 @@ class Atlas:
     @property
     def n_sequences(self) -> int:
         """How many sequences the corpus was cut into."""
-        return len(self._files.arrays["tokens"])
+        return len(self._reader.arrays["tokens"])
 
     def neuron(self, layer: int, index: int, side: str = POSITIVE) -> Neuron:
         """One neuron, or one side of it.
@@ -110,10 +113,7 @@ class Atlas:
         """
         layer = _in_range("layer", layer, self.n_layers)
         index = self.units.unit(operator.index(index), side)
-        (row,) = self._files.rows("SELECT * FROM neurons WHERE id = ?", layer * self.d_mlp + index)
-        measures: dict[str, Any] = {name: math.nan if row[name] is None else row[name] for name in row.keys()}  # noqa: SIM118
-        del measures["id"], measures["neuron"]
-        return Neuron(index=index, **measures, _atlas=self)
+        return Neuron(**vars(self._reader.neuron(layer, index)), _atlas=self)
 
     def neurons_table(self) -> dict[str, np.ndarray]:
         """All neurons' measures, for `pandas.DataFrame`.
@@ -150,8 +150,8 @@ class Atlas:
         Raises:
             UserError: the atlas was built without a census.
         """
-        edges, shape = self._band_edges(), (self.n_layers, self.d_mlp, -1)
-        distances, counts = (np.array(self._files.arrays[name]).reshape(shape) for name in ("bands", "band_counts"))
+        edges, shape = self._reader.band_edges(), (self.n_layers, self.d_mlp, -1)
+        distances, counts = (self._reader.arrays[name].reshape(shape) for name in ("bands", "band_counts"))
         return edges, distances, counts
 
     def tokens(self, sequence: int) -> np.ndarray:
@@ -161,7 +161,7 @@ class Atlas:
             UserError: there is no such sequence.
         """
         sequence = _in_range("sequence", sequence, self.n_sequences)
-        return self._files.arrays["tokens"][sequence, : self._files.arrays["sequences"][sequence, 0]].astype(np.int32)
+        return self._reader.tokens(sequence)
 
     def pieces(self, sequence: int) -> list[str]:
         """The text of each token of a sequence.
@@ -169,7 +169,7 @@ class Atlas:
         The first is BOS, which shows as its name ("<|endoftext|>"). A character that straddles tokens belongs to the
         last of them, and the others are empty.
         """
-        return decode_pieces(self.tokens(sequence).tolist(), self._token_bytes)
+        return decode_pieces(self.tokens(sequence).tolist(), self._reader.token_bytes)
 
     def text(self, sequence: int) -> str:
         """The text of a sequence without BOS, as it stands in its document; a part of a character at either end is
@@ -178,9 +178,8 @@ class Atlas:
 
     def document(self, sequence: int) -> str:
         """The name of the document that a sequence was cut from."""
-        sequence = _in_range("sequence", sequence, self.n_sequences)
-        document = int(self._files.arrays["sequences"][sequence, 1])
-        ((name,),) = self._files.rows("SELECT name FROM documents WHERE id = ?", document)
+        with self._files.reading():
+            (name,) = self._reader.documents([_in_range("sequence", sequence, self.n_sequences)])
         return name
 
     def search(self, query: str, limit: int = 20) -> SearchResult:
@@ -216,120 +215,67 @@ class Atlas:
         except UserError as error:
             raise self._files.damaged(error) from error
 
-    @cached_property
-    def _token_bytes(self) -> list[bytes]:
-        return self._files.token_bytes()
-
     def __repr__(self) -> str:
         return f"Atlas({str(self.path)!r}, n_layers={self.n_layers}, d_mlp={self.d_mlp})"
 
     def _examples(self, neuron: Neuron) -> list[Example]:
-        first, end = neuron.first_example, neuron.first_example + neuron.n_examples
-        rows = self._files.rows(
-            "SELECT e.sequence, e.position, e.activation, f.feature, e.cohesion FROM examples AS e "
-            "JOIN features AS f ON f.id = e.feature_id WHERE e.id >= ? AND e.id < ? ORDER BY e.id",
-            first,
-            end,
-        )
-        arrays = (self._files.arrays[name][first:end] for name in ("window", "coordinates", "importance"))
-        return [self._example(*of_arrays, *row) for *of_arrays, row in zip(*arrays, rows, strict=True)]
+        reader = self._reader
+        with self._files.reading():
+            rows = reader.examples(neuron)
+            windows = reader.windows(np.arange(*reader.example_ids(neuron)), rows)
+            sequences = [row.sequence for row in rows]
+            more = zip(rows, reader.documents(sequences), reader.coordinates(neuron), windows.each(), strict=True)
+            return [self._example(*of_example) for of_example in more]
 
-    def _example(
-        self,
-        window: np.ndarray,
-        coordinates: np.ndarray,
-        importance: np.ndarray,
-        sequence: int,
-        position: int,
-        activation: float,
-        feature: int,
-        cohesion: float | None,
-    ) -> Example:
-        tokens = self.tokens(sequence)
-        start, stop = max(position - self.window_before, 0), position + self.window_after + 1
-        peak = position - start
-        pieces = decode_pieces(tokens.tolist(), self._token_bytes)
-        inside = slice(self.window_before - peak, self.window_before - peak + len(tokens[start:stop]))
+    def _example(self, row: ExampleRow, document: str, coordinates: list[float], window: Window) -> Example:
+        x, y = coordinates
         return Example(
-            sequence=sequence,
-            position=position,
-            activation=activation,
-            feature=feature,
-            cohesion=math.nan if cohesion is None else cohesion,
-            document=self.document(sequence),
-            tokens=tokens[start:stop],
-            pieces=pieces[start:stop],
-            peak_text=text_at(tokens, position, self._token_bytes),
-            activations=window[inside].astype(np.float32),
-            peak=peak,
-            coordinates=(float(coordinates[0]), float(coordinates[1])),
-            _importance=_in_window(importance, peak, len(tokens[start:stop])),
+            **vars(row),
+            document=document,
+            tokens=window.tokens,
+            pieces=window.pieces,
+            peak_text=text_at(self._reader.tokens(row.sequence), row.position, self._reader.token_bytes),
+            activations=window.activations.astype(np.float32),
+            peak=row.position - window.start,
+            coordinates=(x, y),
+            _importance=None if window.importance is None else window.importance.astype(np.float32),
         )
 
     def _features(self, neuron: Neuron) -> list[Feature]:
-        first, end = neuron.first_feature, neuron.first_feature + neuron.n_features
-        rows = self._files.rows("SELECT * FROM features WHERE id >= ? AND id < ? ORDER BY id", first, end)
-        similar = self._similar(first, end)
-        return [
-            Feature(
-                index=row["feature"],
-                n_examples=row["n_examples"],
-                max_activation=row["max_activation"],
-                **{name: math.nan if row[name] is None else row[name] for name in _MAY_BE_EMPTY},
-                peak_tokens=_pairs(json.loads(row["peak_tokens"])),
-                direction=_unit(self._files.arrays["directions"][row["id"]]),
-                examples=[example for example in neuron.examples if example.feature == row["feature"]],
-                central=neuron.examples[row["central_example"] - neuron.first_example],
-                similar=similar[row["id"] - first],
-            )
-            for row in rows
-        ]
-
-    def _similar(self, first: int, end: int) -> list[list[SimilarFeature]]:
-        ids, similarity = (self._files.arrays[name][first:end] for name in ("similar", "similarity"))
-        listed = ", ".join(map(str, np.unique(ids[ids >= 0])))
-        rows = self._files.rows(f"SELECT id, neuron_id, feature FROM features WHERE id IN ({listed})")
-        place = {other: (neuron // self.d_mlp, neuron % self.d_mlp, feature) for other, neuron, feature in rows}
-        central = central_places(self._files, [*range(first, end), *place])
-        return [
-            [
-                self._similar_feature(*place[other], value, central[other] == central[own])
-                for other, value in zip(*pair, strict=True)
-                if other >= 0
+        reader, examples = self._reader, neuron.examples
+        with self._files.reading():
+            rows = reader.features(neuron)
+            more = zip(reader.directions(neuron), reader.centrals(neuron), reader.similar(neuron), strict=True)
+            return [
+                Feature(
+                    **vars(row),
+                    direction=_unit(direction),
+                    examples=[example for example in examples if example.feature == row.index],
+                    central=examples[central],
+                    similar=[self._similar(other) for other in similar],
+                )
+                for row, (direction, central, similar) in zip(rows, more, strict=True)
             ]
-            for own, pair in enumerate(zip(ids.tolist(), similarity.tolist(), strict=True), first)
-        ]
 
-    def _similar_feature(self, layer: int, unit: int, feature: int, similarity: float, shares: bool) -> SimilarFeature:
-        return SimilarFeature(layer, unit, feature, similarity, self.units.number(unit), self.units.side(unit), shares)
+    def _similar(self, other: Similar) -> SimilarFeature:
+        _, layer, unit, feature, *_ = other.place
+        number, side = self.units.number(unit), self.units.side(unit)
+        return SimilarFeature(layer, unit, feature, other.similarity, number, side, other.shares_example)
 
     def _histogram(self, neuron: Neuron) -> Histogram:
-        counts = self._files.arrays["histogram"][neuron.layer * self.d_mlp + neuron.index].astype(np.int64)
-        edges = np.linspace(neuron.lowest_activation, neuron.max_activation, len(counts) + 1)
-        return Histogram(edges, counts, self._files.meta["n_sampled_tokens"])
-
-    def _band_edges(self) -> np.ndarray:
-        if not self._files.meta["band_edges"]:
-            raise lacks("a census", "--census")
-        return np.array(self._files.meta["band_edges"])
+        return self._reader.histogram(neuron)
 
     def _bands(self, neuron: Neuron) -> Bands:
-        edges, row = self._band_edges(), neuron.layer * self.d_mlp + neuron.index
-        counts = self._files.arrays["band_counts"][row].astype(np.int64)
-        return Bands(edges, counts, np.array(self._files.arrays["bands"][row]))
+        return self._reader.bands(neuron)
 
     def _linkage(self, neuron: Neuron) -> "Linkage":
         import jax.numpy as jnp  # not for those who only read an atlas
 
         from nejax.neuron.clustering.average_linkage import Linkage
 
-        merges = self._files.arrays["merges"][neuron.layer * self.d_mlp + neuron.index]
+        merges = self._reader.merges(neuron)
         mask = np.arange(len(merges) + 1) < neuron.n_examples
         return Linkage(jnp.asarray(merges), jnp.int32(neuron.n_merges), jnp.asarray(mask))
-
-
-_MAY_BE_EMPTY = ("cohesion", "frequency", "coverage", "min_similarity")
-"""Columns of the table of features: of one example, without a census, in atlases of before it was always stored."""
 
 
 def _in_range(what: str, value: int, n: int) -> int:
@@ -337,20 +283,6 @@ def _in_range(what: str, value: int, n: int) -> int:
     if not 0 <= index < n:
         raise UserError(f"there is no {what} {index} in this atlas; expected 0 to {n - 1}")
     return index
-
-
-def _pairs(listed: list[list[Any]]) -> list[tuple[str, int]]:
-    return [(text, count) for text, count in listed]
-
-
-def _in_window(importance: np.ndarray, peak: int, n_tokens: int) -> np.ndarray | None:
-    """The importance of the tokens of a window, from that of those up to the peak; None if none was measured."""
-    if not len(importance):
-        return None
-    found = np.full(n_tokens, np.nan, np.float32)
-    n = min(len(importance), peak + 1)
-    found[peak + 1 - n : peak + 1] = importance[len(importance) - n :]
-    return found
 
 
 def _unit(direction: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nejax.atlas.plain import fields_of, plain
+from nejax.atlas.rows import ExampleRow, FeatureRow
 from nejax.atlas.units import capitalized, neuron_name
 from nejax.errors import UserError
 
@@ -15,7 +16,7 @@ _LONGEST_PEAK = 30
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Example:
+class Example(ExampleRow):
     """A sequence that excites a neuron, and the window of tokens around its peak, the position of the highest
     activation.
 
@@ -25,16 +26,6 @@ class Example:
         True
     """
 
-    sequence: int
-    """Number of the sequence in the corpus."""
-    position: int
-    """Of the peak in the sequence; position 0 is the BOS token."""
-    activation: float
-    """At the peak; of a neuron's negative side, that of the neuron times -1, like `activations`."""
-    feature: int
-    """Index of the feature it belongs to."""
-    cohesion: float
-    """Mean cosine similarity of its embedding to the others of its feature; NaN where there are none."""
     document: str
     """Name of the document that the sequence was cut from."""
     tokens: np.ndarray
@@ -165,7 +156,7 @@ class SimilarFeature(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Feature:
+class Feature(FeatureRow):
     """One of the things that a neuron responds to: a cluster of its examples.
 
     Example:
@@ -174,21 +165,6 @@ class Feature:
         True
     """
 
-    index: int
-    """In its neuron: 0 is the largest feature."""
-    n_examples: int
-    cohesion: float
-    """Mean over its examples of their mean cosine similarity to the others; NaN for one example."""
-    max_activation: float
-    """Of its strongest example."""
-    frequency: float
-    """Share of the census's tokens at which the neuron fires and the input is this feature's; NaN without a census."""
-    coverage: float
-    """Share of the neuron's positive activation in the census that is at these tokens; NaN without a census."""
-    min_similarity: float
-    """Cosine with `direction` from which on an input is this feature's, see `nejax.assign`."""
-    peak_tokens: list[tuple[str, int]]
-    """The most frequent texts of its peaks and how many examples have them, at most 5."""
     direction: np.ndarray
     """[d_model] float32, of length 1: the mean of its examples' unit embeddings, scaled. Stored as float16, which
     leaves a cosine of 1 - 1e-6 or more with the exact direction. All zeros where the embeddings cancel out."""

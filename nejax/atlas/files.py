@@ -3,7 +3,8 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -118,6 +119,20 @@ class AtlasFiles:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return UserError(f"the atlas {self.path} is damaged ({reason}); delete this folder, and build or copy it again")
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What does not fit together is damaged.
+
+        Raises:
+            UserError: a `ValueError`, `LookupError` or `TypeError` was raised.
+        """
+        try:
+            yield
+        except UserError:
+            raise
+        except (ValueError, LookupError, TypeError) as error:
+            raise self.damaged(error) from error
+
     def _read_meta(self) -> None:
         self.meta = {key: json.loads(value) for key, value in self.rows("SELECT key, value FROM meta")}
         found = self.meta.pop("format")
@@ -155,12 +170,3 @@ class AtlasFiles:
                 raise ValueError(f"{name}.npy has shape {arrays[name].shape}, expected {shape} for its database")
         if n_neurons != meta["n_layers"] * meta["d_mlp"] or not (self.path / TOKENIZER).is_dir():
             raise ValueError("neurons or the tokenizer are missing")
-
-
-def central_places(files: AtlasFiles, features: Iterable[int]) -> dict[int, tuple[int, int]]:
-    """Where the central example of each of some features peaks: (sequence, position), by the feature's id."""
-    rows = files.rows(
-        "SELECT f.id, e.sequence, e.position FROM features AS f JOIN examples AS e ON e.id = f.central_example "
-        f"WHERE f.id IN ({', '.join(map(str, set(features)))})"
-    )
-    return {id_: (sequence, position) for id_, sequence, position in rows}

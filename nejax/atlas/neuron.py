@@ -9,6 +9,7 @@ import numpy as np
 
 from nejax.atlas.entries import Bands, Example, Feature, Histogram, counted
 from nejax.atlas.plain import fields_of, plain
+from nejax.atlas.rows import NeuronRow
 from nejax.atlas.units import NEGATIVE, capitalized, neuron_name
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _SHOWN_FEATURES = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Neuron:
+class Neuron(NeuronRow):
     """One neuron: its measures, features and examples. Measures without data are NaN.
 
     Where neurons have two sides (`Atlas.sides`), this is one of them. Every activation of a negative side (its
@@ -30,53 +31,6 @@ class Neuron:
         True
     """
 
-    layer: int
-    index: int
-    """In its layer; with two sides, that of the unit: a negative side's is `number` + `d_mlp` / 2."""
-    n_examples: int
-    """0: the neuron is dead, it never fires in this corpus."""
-    n_features: int
-    repeats_left_out: int
-    """Near-duplicates that were left out: of its kept sequences, those strong enough to be examples that have the same
-    tokens up to the peak as `max_repeats` stronger ones."""
-    max_activation: float
-    """Over the corpus, also where the neuron is dead."""
-    lowest_activation: float
-    """Among the tokens of its histogram."""
-    firing_rate: float
-    """Share of the corpus's tokens at which the activation is above 0."""
-    mean: float
-    """Of the activation over the corpus."""
-    variance: float
-    """Of the activation over the corpus."""
-    skewness: float
-    """Of the activation over the corpus."""
-    kurtosis: float
-    """Of the activation over the corpus; 3 for a normal distribution."""
-    max_distance: float
-    """The largest cosine distance of all pairs of examples."""
-    mean_distance: float
-    """Mean cosine distance of all pairs of examples: how polysemantic the neuron is."""
-    intra_cluster_distance: float
-    """Mean over all pairs in the same feature."""
-    inter_cluster_distance: float
-    """Mean over all pairs in different features."""
-    silhouette: float
-    """Mean silhouette of the examples: near 1, features are far apart; NaN where that is not defined."""
-    coordinates_share: float
-    """Of the variance of its embeddings at length 1, the part that the examples' coordinates show."""
-    corpus_mean_distance: float
-    """Mean cosine distance over all pairs of the census's tokens at which it fires; NaN without a census."""
-    coverage: float
-    """Share of its positive activation in the census that its features explain; NaN without a census."""
-    height: float
-    """Distance at which the examples were cut into features; NaN after k-means or spectral clustering."""
-    n_merges: int
-    """How many of the linkage's merges are real."""
-    first_example: int
-    """Id of its strongest example in the atlas's tables."""
-    first_feature: int
-    """Id of its largest feature in the atlas's tables."""
     _atlas: Any
     """The open atlas that it is of."""
 

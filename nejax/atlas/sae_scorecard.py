@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nejax.atlas.plain import plain
 from nejax.models.sae.evaluation import SAEReport
 from nejax.neuron.streaming.unit_measures import UnitMeasures
 from nejax.training.scorecard import LEVELS, SpliceLosses
@@ -36,7 +37,7 @@ class Scorecard(NamedTuple):
             for level, latents, neurons in zip(LEVELS, self.latents, self.neurons, strict=True)
         ]
         found = {"about": self.about, "sae": self.report.numbers(), "loss": self.losses.numbers(), "levels": levels}
-        return _without_nan(found)
+        return plain(found)
 
 
 def markdown(card: Scorecard) -> str:
@@ -165,14 +166,3 @@ def _quartiles(values: np.ndarray) -> tuple[float, float, float]:
     there = values[np.isfinite(values)]
     low, mid, high = np.quantile(there, [0.25, 0.5, 0.75]) if len(there) else [float("nan")] * 3
     return float(low), float(mid), float(high)
-
-
-def _without_nan(value: Any) -> Any:
-    match value:
-        case dict():
-            return {name: _without_nan(each) for name, each in value.items()}
-        case list():
-            return [_without_nan(each) for each in value]
-        case float() if not np.isfinite(value):
-            return None
-    return value

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nejax.atlas.files import AtlasFiles
+from nejax.atlas.reader import feature_places
 from nejax.atlas.terms import Phrase, readings
 from nejax.atlas.units import Units, capitalized, neuron_name
 from nejax.atlas.word_index import FRAGMENT, GAP, SEQUENCE_BITS, rows_at, unpacked
@@ -99,17 +100,12 @@ def find(files: AtlasFiles, query: str) -> Found:
 def peak_matches(files: AtlasFiles, found: Found, offset: int, limit: int) -> list[PeakMatch]:
     """Some of the features that were found, from `offset` on."""
     ids, counts = (values[offset : offset + limit].tolist() for values in (found.features, found.n))
-    rows = files.rows(
-        "SELECT f.id, n.layer, n.neuron, f.feature, f.n_examples FROM features AS f "
-        f"JOIN neurons AS n ON n.id = f.neuron_id WHERE f.id IN ({', '.join(map(str, ids))})"
-    )
-    of_id = {id_: values for id_, *values in rows}
+    places = feature_places(files, ids)
     units = Units(files.meta["d_mlp"], files.meta["sides"])
-    matches = []
-    for id_, n in zip(ids, counts, strict=True):
-        layer, unit, feature, n_examples = of_id[id_]
-        matches.append(PeakMatch(layer, unit, feature, n, n_examples, units.number(unit), units.side(unit)))
-    return matches
+    return [
+        PeakMatch(at.layer, at.unit, at.feature, n, at.n_examples, units.number(at.unit), units.side(at.unit))
+        for at, n in zip((places[id_] for id_ in ids), counts, strict=True)
+    ]
 
 
 def _places(files: AtlasFiles, phrase: Phrase) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nejax.atlas.explorer.token_texts import TokenTexts
+from nejax.atlas.token_texts import TokenTexts
 from nejax.models.formats.tokens import decode_pieces
 
 TABLE = [
