@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 
-from nejax.pipeline.run.devices import n_cores
+from nejax.errors import UserError
+from nejax.pipeline.run.devices import mesh_or_all, n_cores
 
 COUNT = (
     "from nejax.pipeline.run.devices import use_all_cores; import jax; {}; use_all_cores(); print(jax.device_count())"
@@ -33,7 +35,7 @@ def test_use_all_cores(before, settings, expected):
 
 SPREAD = """
 import jax, numpy as np
-from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of, place, up_to_devices
+from nejax.pipeline.run.devices import AXIS, fetch, fill_up, mesh_of, mesh_or_all, place, up_to_devices
 rows = np.arange(10.0).reshape(5, 2).astype("f4")
 mesh = mesh_of()
 assert up_to_devices(5, mesh) == 6 and up_to_devices(6, mesh) == 6 and mesh.size == 3
@@ -44,6 +46,9 @@ tree = {"spread": place(filled, mesh, AXIS), "whole": place(rows, mesh)}
 assert {shard.data.shape for shard in tree["spread"].addressable_shards} == {(2, 2)}
 assert {shard.data.shape for shard in tree["whole"].addressable_shards} == {(5, 2)}
 back = fetch(tree)
+two = mesh_of(jax.devices()[1:])
+assert place(filled, two, AXIS).sharding.device_set == {*jax.devices()[1:]} and up_to_devices(5, two) == 6
+assert mesh_or_all(two) is two and mesh_or_all(None) == mesh
 assert (back["spread"] == filled).all() and (back["whole"] == rows).all() and isinstance(back["whole"], np.ndarray)
 """
 
@@ -51,3 +56,9 @@ assert (back["spread"] == filled).all() and (back["whole"] == rows).all() and is
 @pytest.mark.slow
 def test_what_is_placed_on_three_devices_comes_back():
     subprocess.run([sys.executable, "-c", SPREAD], env=os.environ | {"JAX_NUM_CPU_DEVICES": "3"}, check=True)
+
+
+def test_a_mesh_with_other_axes_is_refused():
+    other = jax.make_mesh((1,), ("rows",))
+    with pytest.raises(UserError, match=r"a mesh with the axes \('rows',\): expected one of `nejax.*mesh_of`"):
+        mesh_or_all(other)

@@ -1,6 +1,5 @@
-"""The same small run on other numbers of devices and as two processes, each with the first: equal, but for rounding."""
+"""The same small run on other devices and as two processes, each with the first: equal, but for rounding."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,13 +35,37 @@ def assert_same(base: Path, other: Path) -> None:
         assert layer.same_examples >= 0.9 * layer.neurons and layer.same_features >= 0.9 * layer.same_examples
 
 
-def test_other_numbers_of_devices_give_the_same(command: Command, base: Path):
-    """48 neurons a layer are no multiple of 5 devices, nor 39 sequences of any of the batches."""
-    ways = {"two": (2, 7), "eight": (8, 64), "five": (5, 1)}
-    with ThreadPoolExecutor(2) as pool:
-        made = [pool.submit(command.finish, name, f"--batch_size={n}", devices=d) for name, (d, n) in ways.items()]
-    for other in made:
-        assert_same(base, other.result())
+ON_SOME_DEVICES = """
+import sys
+import jax
+from nejax.pipeline.compare.runs import open_finished
+from nejax.pipeline.run import devices
+from nejax.pipeline.stages.order import STAGES
+from nejax.pipeline.stages.run import Run
+
+base, *folders = sys.argv[1:]
+settings = open_finished(base).settings
+meshes = [devices.mesh_of(some) for some in (jax.devices()[:2], jax.devices()[2:7])]
+devices.mesh_of = None  # nothing else may choose devices
+for folder, mesh in zip(folders, meshes, strict=True):
+    run = Run(folder, settings, batch_size=7, mesh=mesh, quiet=True)
+    for stage in STAGES[1:]:  # also those that the settings do not ask for
+        stage.finish(run)
+print(jax.device_count())
+"""
+
+
+def test_two_runs_of_a_process_have_devices_of_their_own(command: Command, base: Path):
+    """Two and five of its eight: 48 neurons a layer are no multiple of 5, nor 39 sequences of any of the batches."""
+    folders = [command.folder / "two", command.folder / "five"]
+    done = command.python(ON_SOME_DEVICES, base, *folders, devices=8)
+    assert done.stdout.strip() == "8", done.stderr[-2000:]
+    for folder in folders:
+        assert_same(base, folder)
+
+
+def test_another_number_of_devices_gives_the_same(command: Command, base: Path):
+    assert_same(base, command.finish("eight", "--batch_size=64", devices=8))
 
 
 def test_two_processes_give_the_same(command: Command, base: Path):

@@ -38,9 +38,14 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ
-            | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-            | environment,
+            env=_on_devices(devices) | environment,
+        )
+
+    def python(self, code: str, *arguments: object, devices: int) -> subprocess.CompletedProcess[str]:
+        """Run code in a process with so many devices."""
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, check=False, env=_on_devices(devices)
         )
 
     def end(self, run: str, *flags: str, devices: int = 1) -> tuple[int, str]:
@@ -72,6 +77,11 @@ class Command:
         """Start two processes that run as one, of one device each."""
         two = (self.start(run, *flags, "--n_processes=2", f"--process={i}", devices=1, **environment) for i in range(2))
         return stopped_at_last(*two)
+
+
+def _on_devices(n: int) -> dict[str, str]:
+    """The environment of a process with so many."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(n)}
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ attention, blocks and embeddings in a file of its own.
 Norms, softmax, the residual stream and every sum of products are float32 whatever the type of the weights.
 """
 
+import abc
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -40,6 +41,7 @@ class Attention(nnx.Module):
 
     output: nnx.Linear
 
+    @abc.abstractmethod
     def heads(
         self, x: Float[Array, "batch seq d_model"], position: Int[Array, "..."]
     ) -> tuple[
@@ -48,7 +50,6 @@ class Attention(nnx.Module):
         Float[Array, "batch n_kv_heads seq d_head"],
     ]:
         """Queries, keys and values of tokens at these positions, `[seq]` or `[batch, seq]`."""
-        raise NotImplementedError
 
     def __call__(self, x: Float[Array, "batch seq d_model"]) -> Float[Array, "batch seq d_model"]:
         """Attention in which each position sees itself and those before it."""
@@ -112,11 +113,11 @@ class Block(nnx.Module):
     mlp_in: nnx.Linear
     mlp_out: nnx.Linear
 
+    @abc.abstractmethod
     def activate(
         self, pre_activation: Float[Array, "batch seq d_mlp"], mlp_input: Float[Array, "batch seq d_model"]
     ) -> Float[Array, "batch seq d_mlp"]:
         """The neurons' activations."""
-        raise NotImplementedError
 
     def __call__(
         self,
@@ -293,9 +294,9 @@ class Transformer(nnx.Module):
         """What is added to `mlp_input @ w_up`."""
         return bias_of(self.blocks.mlp_up)
 
+    @abc.abstractmethod
     def folded(self) -> "Transformer":
         """The same function with the norm before the MLP folded into the input weights; weights are shared."""
-        raise NotImplementedError
 
 
 def bias_of(linear: nnx.Linear) -> Float[Array, "n_layers n_out"]:
