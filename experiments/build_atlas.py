@@ -15,14 +15,12 @@ With no flag: the bundled gpt2-tiny (4 layers of 1,024 neurons) on Python's own 
 numbers to expect are in docs/measurements.md.
 """
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 from absl import logging
 
 from atlas.flags import FLAGS
-from nejax.scripts import read_flags, run_script
+from nejax.scripts import flagged, read_flags, run_script, setting_values
 
 if __name__ == "__main__":
     read_flags()
@@ -45,15 +43,13 @@ def main(argv: list[str]) -> None:
     use_all_cores()
     if FLAGS.coordinator or FLAGS.n_processes > 1:
         join_processes(FLAGS.coordinator or "", FLAGS.n_processes, FLAGS.process)
-    with ending_with_the_others(), stop_on_full_disk(Path(FLAGS.run).absolute()):
+    with ending_with_the_others(flagged), stop_on_full_disk(Path(FLAGS.run).absolute()):
         build()
 
 
 def build() -> None:
     """The run, its atlas, plots and summary."""
-    values: dict[str, Any] = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Settings)}
-    values["max_sequences"] = FLAGS.max_sequences or None
-    settings = Settings(**values)
+    settings = Settings.of(**setting_values())
     run = Run(
         FLAGS.run,
         settings,
@@ -75,7 +71,7 @@ def build() -> None:
     atlas = open_atlas(path)
     if not run.directory.is_done("plots"):
         plot_measures(atlas, path / "plots")
-        if settings.census:
+        if settings.census.wanted:
             edges, distances, counts = atlas.bands_table()
             overall = atlas.neurons_table()["corpus_mean_distance"].reshape(distances.shape[:2])
             plot_bands(path / "plots" / "bands.png", edges, distances, counts, overall)

@@ -94,7 +94,7 @@ def _most(values: dict[str, float | None], *names: str) -> str:
 def main(argv: list[str]) -> None:
     """Compare, print, write."""
     a, b = map(open_finished, argv[1:])
-    precisions = a.settings.precision, b.settings.precision
+    precisions = a.settings.model.precision, b.settings.model.precision
     same_precision = precisions[0] == precisions[1]
     layers = [figures(layer) for layer in compare_runs(a, b, tolerance=FLAGS.tolerance)]
     result = {"runs": argv[1:], "precisions": precisions, "tolerance": FLAGS.tolerance, "layers": layers}

@@ -10,10 +10,14 @@ from typing import Any, NoReturn
 from absl import app, flags
 
 from nejax.errors import UserError
+from nejax.setting import Group, Setting, settings_in
 
 _WIDTH = 100
 _GROUPS: list[tuple[int, str]] = [(len(flags.FLAGS), "Flags")]
 """How many flags there were before those of a subject, and the subject. The first are of absl itself."""
+
+_SETTINGS: dict[str, Setting] = {}
+"""The settings that have a flag, by name."""
 
 _arguments: list[str] = []
 """What was left of the command line, once it is read."""
@@ -22,6 +26,54 @@ _arguments: list[str] = []
 def subject(title: str) -> None:
     """What the flags that are defined from here on are about; the help shows them together."""
     _GROUPS.append((len(flags.FLAGS), title))
+
+
+def setting_flags(group: type[Group], *names: str, **defaults: Any) -> None:
+    """Define the flags of a group of settings, under the group's subject; or of some, under what is the subject now.
+
+    Args:
+        group: what holds them.
+        names: which of them, in this order; none: all.
+        defaults: of some, where they are not the group's. A setting that has a default may be None all the same: 0 on
+            the command line, see `setting_values`.
+    """
+    if not names:
+        subject(group.SUBJECT)
+    known = {one.name: one for one in settings_in(group)}
+    module = sys._getframe(1).f_globals["__name__"]
+    where = sys.argv[0] if module == "__main__" else module
+    for name in names or known:
+        one = known[name]
+        _SETTINGS[name] = one
+        default, about = defaults.get(name, one.default), {"help": flagged(one.help), "module_name": where}
+        if one.choices:
+            flags.DEFINE_enum(name, default, list(one.choices), **about)
+        else:
+            _KINDS[one.kind](name, default, **about)
+
+
+_KINDS: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+def setting_values() -> dict[str, Any]:
+    """The values of all settings that have a flag, by name; 0 stands for None where that is not the default."""
+    return {name: _value_of(one) for name, one in _SETTINGS.items()}
+
+
+def _value_of(one: Setting) -> Any:
+    value = flags.FLAGS[one.name].value
+    return None if value == 0 and one.is_optional and one.default is not None else value
+
+
+def flagged(text: UserError | str) -> str:
+    """An error, or a text with names of settings in braces, as the user of a command line reads it."""
+    error = text if isinstance(text, UserError) else UserError("", text)
+    return error.said(lambda name: f"--{name}")
 
 
 def read_flags(*expected: str) -> None:
@@ -48,7 +100,7 @@ def run_script(main: Callable[[list[str]], None], *, what_is_left: str = "") -> 
         try:
             main(arguments)
         except UserError as error:
-            _end(f"error: {error}", 2)
+            _end(f"error: {flagged(error)}", 2)
         except KeyboardInterrupt:
             _end(f"interrupted; {what_is_left or 'the same command resumes where this one stopped'}", 130)
 
@@ -67,8 +119,12 @@ def _read(argv: list[str], expected: tuple[str, ...]) -> list[str]:
         sys.exit(0)
     try:
         _arguments = flags.FLAGS(argv)
+        for one in _SETTINGS.values():
+            one.check(_value_of(one))
     except flags.Error as error:
         _end(f"error: {error}; --help lists the flags", 2)
+    except UserError as error:
+        _end(f"error: {flagged(error)}", 2)
     given = _arguments[1:]
     if expected != ("...",) and not _fit(given, expected):
         command = " ".join([Path(argv[0]).name, *given])

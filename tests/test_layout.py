@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "nejax"
-FLOORS = ["errors", "scripts", "neuron", "models", "pipeline", "training", "atlas"]
+FLOORS = ["errors", "setting", "scripts", "neuron", "models", "pipeline", "training", "atlas"]
 ROOMS = {
     "neuron": [
         *("precision", "defaults", "array_function", "_kernels", "embeddings", "clustering"),

@@ -48,7 +48,7 @@ def settings_of(folder: Path, **changed: Any) -> Settings:
         "keep": KEEP,
         "examples": EXAMPLES,
     }
-    return Settings(**usual | changed)
+    return Settings.of(**usual | changed)
 
 
 def a_run(folder: Path | str, settings: Settings, **options: Any) -> Run:

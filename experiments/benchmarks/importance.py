@@ -80,15 +80,15 @@ def measure(repeats: int) -> Iterator[list[Figures]]:
             raise UserError(f"--importance_sequences={n}: expected numbers of at least 1 sequence")
     for n in map(int, FLAGS.importance_sequences):
         with tempfile.TemporaryDirectory() as folder:
-            run = Run(folder, Settings(max_sequences=n), quiet=True)
+            run = Run(folder, Settings.of(max_sequences=n), quiet=True)
             with run.products():
                 yield race(_examples_of(run), n, repeats)
 
 
 def _examples_of(run: Run) -> _Examples:
     """Those that the importance stage would take of a run, in the sequences that are timed."""
-    settings, chosen = run.settings, INPUTS.of(run).chosen
-    central = [most_central(f.label, f.cohesion, settings.importance_examples) for f in FEATURES.of(run)]
+    settings, chosen = run.settings.importance, INPUTS.of(run).chosen
+    central = [most_central(f.label, f.cohesion, settings.n_examples) for f in FEATURES.of(run)]
     layer, neuron, rank = np.nonzero(np.stack(central))
     sequence = chosen.sequence[layer, neuron, rank]
     drawn = np.random.default_rng(0).permutation(np.unique(sequence))[: FLAGS.importance_timed]
@@ -99,7 +99,7 @@ def _examples_of(run: Run) -> _Examples:
     peaks = Peaks(*at[:2], np.searchsorted(known, sequence[here]), chosen.position[at])
     tokens = TOKENS.of(run).take(known).tokens
     activation = chosen.activation[at]
-    return _Examples(run.loaded.model, tokens, peaks, activation, settings.importance_window, padding_token(run))
+    return _Examples(run.loaded.model, tokens, peaks, activation, settings.window, padding_token(run))
 
 
 def race(examples: _Examples, n_sequences: int, repeats: int) -> list[Figures]:

@@ -77,7 +77,7 @@ class _Run(Run):
         quiet: bool,
     ):
         digest = hashlib.blake2b(repr((documents, own_tokens)).encode(), digest_size=8).hexdigest()
-        settings = Settings(
+        settings = Settings.of(
             model=f"synthetic: {', '.join(f'{name} {size}' for name, size in sizes._asdict().items())}",
             corpus="the Python installation" if documents is None else f"given: {digest}",
             max_sequences=sizes.n_sequences,
@@ -95,7 +95,7 @@ class _Run(Run):
         texts = (text for _, text in self._documents)
         tokenizer = train_tokenizer(texts, vocab_size=sizes.vocab_size, n_positions=sizes.seq_len)
         tokenizer.add_tokens(list(self._own_tokens))
-        self.directory.manifest["model"] = {"name": self.settings.model, "fingerprint": "0" * 32}
+        self.directory.manifest["model"] = {"name": self.settings.model.name, "fingerprint": "0" * 32}
         return SimpleNamespace(tokenizer=tokenizer)
 
     @functools.cached_property
@@ -123,7 +123,7 @@ def _results(run: Run, sizes: Sizes) -> Results:
         collection=_collection(chosen, n_tokens),
         inputs=inputs,
         features=Layers(sizes.n_layers, layers.__getitem__),
-        similar=Similar(**drawn.similar_features(n_features, run.settings.similar, sizes.n_examples)),
+        similar=Similar(**drawn.similar_features(n_features, run.settings.similar.n, sizes.n_examples)),
         importance=None,
         census=None,
     )
@@ -167,7 +167,7 @@ def _features(run: Run, inputs: Inputs, layer: int, n_kinds: int) -> Features:
         n_inputs=int(inputs.n_distinct.max()),
         n_examples=n_examples,
         d_model=d_model,
-        clustering=run.settings.how_to_cluster(),
+        clustering=run.settings.clustering,
         chunk_mib=run.chunk_mib,
     )
     reference = inputs.reference[layer]

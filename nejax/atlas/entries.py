@@ -55,7 +55,7 @@ class Example(ExampleRow):
             UserError: the atlas was built without token importance.
         """
         if self._importance is None:
-            raise lacks("token importance", "--importance")
+            raise lacks("token importance", "importance")
         return self._importance
 
     @property
@@ -123,11 +123,9 @@ class Bands(NamedTuple):
     """[n_bands] float32: mean cosine distance between their embeddings; NaN for fewer than two."""
 
 
-def lacks(what: str, flag: str) -> UserError:
+def lacks(what: str, setting: str) -> UserError:
     """The error for data of a stage that an atlas was built without."""
-    return UserError(
-        f"this atlas was built without {what}; run experiments/build_atlas.py with {flag} on its run directory"
-    )
+    return UserError(f"this atlas was built without {what}", f"build it again with {{{setting}}} in its run directory")
 
 
 class SimilarFeature(NamedTuple):
@@ -139,7 +137,7 @@ class SimilarFeature(NamedTuple):
     feature: int
     """Index in the neuron."""
     similarity: float
-    """Cosine of the inputs of the two central examples, or of the two mean inputs (`--similar_by`); exactly 1 where
+    """Cosine of the inputs of the two central examples, or of the two mean inputs (`similar_by`); exactly 1 where
     they are the same. Stored as float16: within 0.03% of what it was."""
     number: int
     """The neuron's index in the model's layer."""

@@ -175,7 +175,7 @@ class Reader:
             UserError: the atlas was built without a census.
         """
         if not self.has_census:
-            raise lacks("a census", "--census")
+            raise lacks("a census", "census")
         return np.array(self.files.meta["band_edges"])
 
     def bands(self, neuron: NeuronRow) -> Bands:

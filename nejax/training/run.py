@@ -43,7 +43,7 @@ def settings_of_flags(script: str) -> dict[str, Any]:
     settings = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(script) if flag.name != "run"}
     for name, value in settings.items():
         for text in value if isinstance(value, list) else [value]:
-            refuse_undecodable(f"--{name}=", text)
+            refuse_undecodable(f"{name}=", text)
     return settings
 
 
@@ -96,7 +96,7 @@ def train(
                 state, measured = step(state, next(ready))
                 entry = {"step": i} | {name: float(value) for name, value in measured.items()}
                 if not math.isfinite(entry["loss"]):
-                    raise UserError(f"the loss is {entry['loss']} at step {i}; lower --learning_rate")
+                    raise UserError(f"the loss is {entry['loss']} at step {i}", "lower {learning_rate}")
                 metrics.append(entry | look(i + 1, state))
                 file.write(json.dumps(metrics[-1]) + "\n")
                 if (i + 1) % checkpoint_every == 0 or i + 1 == n_steps:

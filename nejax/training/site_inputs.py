@@ -64,8 +64,8 @@ class SiteReader:
         inputs = np.concatenate(found) if found else np.zeros((0, self.d), np.float32)
         if not np.isfinite(inputs).all():
             raise UserError(
-                f"not all values are finite at {self.site.name} of layer {self.site.layer}: check the model's weights, "
-                "or use --precision=float32"
+                f"not all values are finite at {self.site.name} of layer {self.site.layer}",
+                "check the model's weights, or use {precision}=float32",
             )
         return inputs - inputs.mean(axis=1, keepdims=True) if self.centred else inputs
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from nejax.errors import UserError
+from nejax.errors import SettingError
 from nejax.models.formats.tokenizer_files import load_tokenizer
 from nejax.models.formats.tokens import train_tokenizer
 from nejax.pipeline.corpus.digests import Digests
@@ -62,7 +62,7 @@ def split_documents(sources: Sequence[str], fraction: float, *, held_out: bool) 
 def refuse_pipes(sources: Sequence[str]) -> None:
     """Refuse standard input where texts are read more than once."""
     if "-" in sources:
-        raise UserError("--corpus=-: standard input can be read only once, and here more is needed; name a file")
+        raise SettingError("corpus", "-", "a file: standard input can be read only once, and here more is needed")
 
 
 def prepare_text(

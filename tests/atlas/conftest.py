@@ -1,6 +1,5 @@
 """A small finished run, made once for all tests of the atlas."""
 
-import dataclasses
 import json
 import shutil
 
@@ -17,7 +16,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Of the small run, with its model and corpus."""
     folder = tmp_path_factory.mktemp("sources")
     model, corpus = make_model(folder / "model"), make_corpus(folder / "corpus")
-    return Settings(model=str(model), corpus=str(corpus), seq_len=32, keep=16, examples=12)
+    return Settings.of(model=str(model), corpus=str(corpus), seq_len=32, keep=16, examples=12)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +58,7 @@ def full_run(settings: Settings, run: Run, tmp_path_factory: pytest.TempPathFact
     """The small run with everything that can be asked for: it takes on what the other one lacks."""
     folder = tmp_path_factory.mktemp("runs") / "full"
     shutil.copytree(run.directory.path, folder)
-    asked = dataclasses.replace(settings, importance=True, importance_examples=2, importance_window=6, census=True)
+    asked = settings.but(importance=True, importance_examples=2, importance_window=6, census=True)
     full = Run(folder, asked, quiet=True)
     atlas_of(full)
     return full

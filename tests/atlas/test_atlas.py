@@ -170,7 +170,7 @@ def test_texts_are_what_the_tokenizer_decodes(atlas, run):
 
 def test_sequences_are_parts_of_their_documents(atlas, settings):
     for sequence in range(atlas.n_sequences):
-        document = (Path(settings.corpus) / atlas.document(sequence)).read_text(encoding="utf-8")
+        document = (Path(settings.corpus.source) / atlas.document(sequence)).read_text(encoding="utf-8")
         # Where a sequence begins or ends within a character, its bytes there are no text.
         assert atlas.text(sequence).strip("\ufffd") in document
 

@@ -17,12 +17,12 @@ def summary(atlas: Atlas) -> str:
 
 
 def test_what_it_was_made_of(summary, atlas, settings, run):
-    assert f"{settings.model} (native input weights, float32): 3 layers of 64 neurons" in summary
+    assert f"{settings.model.name} (native input weights, float32): 3 layers of 64 neurons" in summary
     counts = run.directory.manifest["stages"]["tokens"]
-    assert f"{settings.corpus}: {counts['tokens']:,} tokens in {counts['sequences']} sequences" in summary
+    assert f"{settings.corpus.source}: {counts['tokens']:,} tokens in {counts['sequences']} sequences" in summary
     assert "192, 65 of them dead" in summary
     left = atlas.neurons_table()["repeats_left_out"]
-    most = settings.max_repeats
+    most = settings.examples.max_repeats
     assert (
         f"  left out  {left.sum():,} near-duplicates, in {(left > 0).sum()} neurons: at most {most} may have" in summary
     )
@@ -115,7 +115,9 @@ def test_text_of_two_features_with_the_peaks_below_each_other(summary, atlas):
 
 def test_it_fits_a_terminal(summary, atlas, settings):
     for line in summary.splitlines():
-        assert len(line) <= 100 or any(name in line for name in (settings.model, settings.corpus, str(atlas.path)))
+        assert len(line) <= 100 or any(
+            name in line for name in (settings.model.name, settings.corpus.source, str(atlas.path))
+        )
 
 
 def test_an_atlas_of_dead_neurons_and_fixed_heights(atlas, monkeypatch):

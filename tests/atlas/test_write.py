@@ -1,6 +1,5 @@
 """What an atlas holds against the stores that it was written from; writing again, writing on a full disk."""
 
-import dataclasses
 import errno
 import json
 import re
@@ -199,12 +198,12 @@ def test_similar_features_are_by_the_inputs_of_central_examples(tables, run, set
         neuron.append(feature["neuron_id"])
     x = np.array(inputs, np.float64) / np.linalg.norm(inputs, axis=1, keepdims=True)
     similar, similarity = array(run, "similar"), array(run, "similarity")
-    assert similar.shape == similarity.shape == (len(x), settings.similar)
+    assert similar.shape == similarity.shape == (len(x), settings.similar.n)
     assert (similar.dtype, similarity.dtype) == (np.int32, np.float16)
     neuron = np.array(neuron)
     for i, cosine in enumerate(x @ x.T):
         cosine[neuron == neuron[i]] = -1
-        expected = np.sort(cosine[cosine > settings.min_similarity])[::-1][: settings.similar]
+        expected = np.sort(cosine[cosine > settings.similar.threshold])[::-1][: settings.similar.n]
         n = len(expected)
         np.testing.assert_allclose(similarity[i, :n], expected, rtol=2**-11 + 1e-6)  # float16 rounds by 2**-11
         np.testing.assert_allclose(cosine[similar[i, :n]], expected, rtol=1e-6)
@@ -213,7 +212,7 @@ def test_similar_features_are_by_the_inputs_of_central_examples(tables, run, set
     facts = run.directory.manifest["stages"]["similar"]
     assert (facts["features"], facts["features_with_similar"]) == (len(x), n_listed)
     assert 0 < n_listed < len(x)
-    assert {row["key"]: row["value"] for row in tables["meta"]}["n_similar"] == str(settings.similar)
+    assert {row["key"]: row["value"] for row in tables["meta"]}["n_similar"] == str(settings.similar.n)
 
 
 def test_examples_are_found_by_sequence(run):
@@ -316,7 +315,7 @@ def test_without_similar_features(copied, settings):
     changed["settings"]["similar"] = 0
     del changed["stages"]["similar"]
     manifest.write_text(json.dumps(changed))
-    off = Run(copied.directory.path, dataclasses.replace(settings, similar=0), quiet=True)
+    off = Run(copied.directory.path, settings.but(similar=0), quiet=True)
     off.__dict__["loaded"] = copied.loaded
     atlas = open_atlas(atlas_of(off))
     assert "similar" not in off.directory.manifest["stages"]

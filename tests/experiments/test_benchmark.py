@@ -5,6 +5,7 @@ import json
 import re
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scripts import EXPERIMENTS, refusal, refusals, run, run_process
@@ -154,7 +155,7 @@ def test_importance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Of a tiny model, whose sequences have 32 tokens, in place of the bundled one."""
     model, corpus = (flag.partition("=")[2] for flag in tiny_run(tmp_path / "world")[:2])
     tiny = {"model": model, "corpus": corpus, "seq_len": 32, "keep": 16, "examples": 12}
-    monkeypatch.setattr(importance, "Settings", lambda **settings: Settings(**tiny, **settings))
+    monkeypatch.setattr(importance, "Settings", SimpleNamespace(of=lambda **settings: Settings.of(**tiny, **settings)))
     small = ["--importance_sequences=4", "--importance_timed=2", "--importance_passes=24", "--repeats=2", "--run=out"]
     done = benchmark("importance", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -73,7 +73,7 @@ def test_what_is_refused(runs, tmp_path):
     (other / "manifest.json").write_text(json.dumps(manifest))
     refused = {
         "is not a run": [str(runs / "a"), str(runs / "model")],
-        "--max_repeats 2 and 5": [str(runs / "a"), str(other)],
+        "max_repeats 2 and 5": [str(runs / "a"), str(other)],
         "--tolerance=2: expected": [str(runs / "a"), str(runs / "b"), "--tolerance=2"],
         "cannot be written": [str(runs / "a"), str(runs / "b"), f"--out={runs / 'texts.txt' / 'x'}"],
     }

@@ -100,7 +100,7 @@ def test_the_architectures_offered_are_those_there_are():
 def test_a_corpus_that_is_not_there_is_refused_before_a_model_is_loaded(stage: Any, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("nejax.pipeline.stages.run.load_model", lambda *_, **__: pytest.fail("it was loaded"))
     with pytest.raises(UserError, match="corpus '/nope': no such file or folder"):
-        stage.of(Run(tmp_path / "run", Settings(corpus="/nope")))
+        stage.of(Run(tmp_path / "run", Settings.of(corpus="/nope")))
 
 
 def test_of_several_corpora_all_must_be_there(tmp_path: Path):

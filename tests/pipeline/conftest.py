@@ -1,6 +1,5 @@
 """A small byte-level tokenizer, like GPT-2's but trained on the spot; a tiny model, and all that goes on in it."""
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,7 @@ def batches_of_7(plain_settings, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def bfloat16(plain_settings, tmp_path_factory) -> Path:
     """The same run in bfloat16."""
-    changed = dataclasses.replace(plain_settings, precision="bfloat16")
+    changed = plain_settings.but(precision="bfloat16")
     return made_once(tmp_path_factory, "bfloat16", lambda folder: FEATURES.of(world.a_run(folder, changed)))
 
 

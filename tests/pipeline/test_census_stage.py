@@ -1,7 +1,5 @@
 """The census of whole tiny runs: it fits the other stages, is resumed, and samples."""
 
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -26,7 +24,7 @@ from nejax.pipeline.stages.run import Run
 
 @pytest.fixture(scope="module")
 def settings(plain_settings) -> Settings:
-    return dataclasses.replace(plain_settings, census=True)
+    return plain_settings.but(census=True)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +94,7 @@ def test_frequencies_are_at_least_those_of_the_stored_examples(run, store):
 def test_minimums_and_what_becomes_of_the_examples(clustering, settings, run, tmp_path):
     """Neuron by neuron, by the definitions. Without a height, it is the calibrated one."""
     if clustering != "average":
-        run = a_run(tmp_path / "run", dataclasses.replace(settings, clustering=clustering))
+        run = a_run(tmp_path / "run", settings.but(clustering=clustering))
     CENSUS.finish(run)
     shared = store_of(run, INPUTS)
     own = no_feature = n_examples = 0
@@ -156,7 +154,7 @@ def test_a_census_that_was_killed_goes_on_to_the_same_bits(settings, features_do
     monkeypatch.setattr(Checkpoints, "save", save)
     assert seen == [8, 16] and len([*(killed / "census.partial").iterdir()]) == 1
     # One that asks for other sequences has nothing to do with it.
-    other = dataclasses.replace(settings, census_sequences=9)
+    other = settings.but(census_sequences=9)
     expected = store_of(a_run(copy_of(features_done, tmp_path / "sample"), other), CENSUS)
     assert_identical(store_of(a_run(copy_of(killed, tmp_path / "other"), other), CENSUS), expected)
     assert_identical(store_of(a_run(killed, settings), CENSUS), whole)
@@ -173,7 +171,7 @@ def test_a_sample_is_drawn_with_the_seed_and_all_is_no_sample(run, store, settin
         "all": {"census_sequences": n + 5},
     }.items():
         folder = copy_of(features_done, tmp_path / name) if changes.get("seed", 0) == settings.seed else tmp_path / name
-        one = a_run(folder, dataclasses.replace(settings, **changes))
+        one = a_run(folder, settings.but(**changes))
         found[name] = store_of(one, CENSUS)
         facts = one.directory.manifest["stages"]["census"]
         assert facts["sequences"] == min(n, changes["census_sequences"])

@@ -215,7 +215,7 @@ def with_nan(model, layer: int):
 
 
 def test_a_nan_weight_stops_the_run_and_names_its_layer_and_those_after_it(model, sequences):
-    with pytest.raises(UserError, match=r"not finite .* in layer\(s\) 1, 2; .*--precision=float32"):
+    with pytest.raises(UserError, match=r"not finite .* in layer\(s\) 1, 2; .* use precision=float32"):
         collect(with_nan(model, 1), from_number(sequences), keep=KEEP, rule=RULE, batch_size=7)
 
 

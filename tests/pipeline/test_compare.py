@@ -1,6 +1,5 @@
 """Two runs that differ as planted: every difference is found, and explained only where two values are level."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from nejax.pipeline.run.settings import Settings
 from nejax.pipeline.stages.features import Features
 
 N_NEURONS, N_SEQUENCES, SEQ_LEN, HEIGHT = 3, 20, 24, 0.3
-SETTINGS = Settings(keep=12, examples=6, min_fraction=0.3, seq_len=SEQ_LEN, height=HEIGHT)
+SETTINGS = Settings.of(keep=12, examples=6, min_fraction=0.3, seq_len=SEQ_LEN, height=HEIGHT)
 NEAR, FAR = 1e-6, 1e-3
 """Gaps between two activations, relative to the neuron's maximum, within and beyond the tolerance of 1e-5."""
 
@@ -66,17 +65,17 @@ def world() -> World:
 
 def run_of(world: World, settings: Settings = SETTINGS) -> Layer:
     """What a run stores of it."""
-    order = np.argsort(-world.activation, axis=1, kind="stable")[:, : settings.keep]
+    order = np.argsort(-world.activation, axis=1, kind="stable")[:, : settings.examples.keep]
     columns = (np.take_along_axis(field, order, axis=1) for field in (world.activation, world.position))
     activation, position = columns
     kept = TopExamples(activation.astype(np.float32), order.astype(np.int32), position.astype(np.int32))
     chosen, _, _ = choose_examples(
         TopExamples(*(field[None] for field in kept)),
         [Sequences(world.tokens, *(np.zeros(len(world.tokens), np.int32) for _ in Sequences._fields[1:]))],
-        selection=settings.selection,
-        n_examples=settings.examples,
-        min_fraction=settings.min_fraction,
-        max_repeats=settings.max_repeats,
+        selection=settings.examples.selection,
+        n_examples=settings.examples.n,
+        min_fraction=settings.examples.min_fraction,
+        max_repeats=settings.examples.max_repeats,
     )
     chosen = Chosen(*(field[0] for field in chosen))
     padded = np.pad(world.around, ((0, 0), (0, 0), (WINDOW_BEFORE, WINDOW_AFTER)), constant_values=np.nan)
@@ -123,7 +122,7 @@ def features_of(embedding: np.ndarray, sequence: np.ndarray) -> dict[str, Any]:
 
 
 def compared(a: World | Layer, b: World | Layer, tokens: np.ndarray | None = None, **changes: Any) -> LayerComparison:
-    settings = dataclasses.replace(SETTINGS, **changes)
+    settings = SETTINGS.but(**changes)
     tokens = a.tokens if isinstance(a, World) else tokens
     runs = (run_of(run, settings) if isinstance(run, World) else run for run in (a, b))
     assert tokens is not None

@@ -50,15 +50,15 @@ def test_what_is_refused(runs, tmp_path):
 
     four = open_finished(runs["four"])
     for change, said in [
-        (lambda m: m["settings"].update(seed=5), "--seed 0 and 5"),
-        (lambda m: m["settings"].update(min_fraction=0.5), "--min_fraction 0.4 and 0.5"),
+        (lambda m: m["settings"].update(seed=5), "seed 0 and 5"),
+        (lambda m: m["settings"].update(min_fraction=0.5), "min_fraction 0.4 and 0.5"),
         (lambda m: m["model"].update(fingerprint="f00"), "and f00"),
         (lambda m: m["stages"]["tokens"].update(fingerprint="f01"), "and f01"),
     ]:
         with pytest.raises(UserError, match="cannot be compared") as error:
             next(compare_runs(four, changed(change)))
         assert said in str(error.value) and "\n" not in str(error.value)
-    with pytest.raises(UserError, match="--tolerance=-1: expected"):
+    with pytest.raises(UserError, match=r"^tolerance=-1: expected"):
         next(compare_runs(four, four, tolerance=-1.0))
     with pytest.raises(UserError, match=r"not finished \(done: .*features-01"):
         changed(lambda m: m["stages"].pop("features-02"))

@@ -325,7 +325,7 @@ def test_the_calibrated_height_is_a_quantile_of_the_reference_distances(layer):
 
 @pytest.mark.parametrize("n_reference", [0, 1])
 def test_without_a_pair_of_reference_inputs_there_is_nothing_to_calibrate_by(n_reference, layer):
-    with pytest.raises(UserError, match=f"the corpus has {n_reference} positions .*--height"):
+    with pytest.raises(UserError, match=f"the corpus has {n_reference} positions .* or give height"):
         clusterer()(layer.inputs, layer.input_of, layer.reference[:n_reference], layer.w_in)
 
 

@@ -43,11 +43,11 @@ def settings(tmp_path_factory) -> Settings:
     text = "\n\n".join(" ".join(random.Random(i).choices(WORDS, k=90)) for i in range(6))
     (folder / "text.txt").write_text(text)
     few = {"seq_len": SEQ_LEN, "keep": 8, "examples": 6, "min_fraction": 0.2, "max_repeats": 1}
-    return Settings(model=str(folder / "model"), corpus=str(folder / "text.txt"), **few, **ALL_STAGES)
+    return Settings.of(model=str(folder / "model"), corpus=str(folder / "text.txt"), **few, **ALL_STAGES)
 
 
 def finished(folder: Path, settings: Settings, **changed: Any) -> Run:
-    run = Run(folder, Settings(**(vars(settings) | changed)), quiet=True, batch_size=4)
+    run = Run(folder, settings.but(**changed), quiet=True, batch_size=4)
     finish(run)
     return run
 

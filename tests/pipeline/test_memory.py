@@ -32,7 +32,7 @@ def read(skipped):
 stages.open_corpus = lambda *_, **__: Corpus("made up", read)
 stages.cut_documents = functools.partial(cut_documents, shard_size={SHARD})
 model, directory, n = sys.argv[1:]
-settings = Settings(model=model, max_sequences=int(n), seq_len={SEQ_LEN}, keep=8, examples=8)
+settings = Settings.of(model=model, max_sequences=int(n), seq_len={SEQ_LEN}, keep=8, examples=8)
 run = stages.Run(directory, settings, batch_size=8, quiet=True)
 COLLECT.finish(run)
 facts = run.directory.manifest["stages"]["tokens"]

@@ -9,10 +9,10 @@ from nejax.pipeline.run.processes import as_first_says, ending_with_the_others, 
 @pytest.mark.parametrize(
     ("coordinator", "n_processes", "process", "line"),
     [
-        ("localhost:1234", 2, 2, "--process=2: expected 0 to 1"),
-        ("localhost:1234", 2, -1, "--process=-1: expected 0 to 1"),
-        ("localhost", 2, 0, "--coordinator=localhost: expected HOST:PORT of process 0"),
-        ("", 2, 0, "--coordinator=: expected HOST:PORT of process 0"),
+        ("localhost:1234", 2, 2, "process=2: expected 0 to 1"),
+        ("localhost:1234", 2, -1, "process=-1: expected 0 to 1"),
+        ("localhost", 2, 0, "coordinator=localhost: expected HOST:PORT of process 0"),
+        ("", 2, 0, "coordinator=: expected HOST:PORT of process 0"),
         ("localhost:http", 2, 0, "expected HOST:PORT"),
     ],
 )

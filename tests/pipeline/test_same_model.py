@@ -1,6 +1,5 @@
 """Runs whose model or texts changed in place: refused by whatever is asked of them, finished or not."""
 
-import dataclasses
 import shutil
 import time
 from pathlib import Path
@@ -55,8 +54,8 @@ def place(mine, finished, tmp_path, monkeypatch) -> Path:
     """A copy of the sources and of the run, both under the names that the run knows."""
     monkeypatch.chdir(shutil.copytree(mine, tmp_path / "place"))
     shutil.copytree(finished, tmp_path / "place" / "run")
-    run = RunDirectory("run", dataclasses.asdict(settings_of(mine)))
-    run.manifest["settings"] = dataclasses.asdict(settings_of(Path()))
+    run = RunDirectory("run", settings_of(mine).by_name())
+    run.manifest["settings"] = settings_of(Path()).by_name()
     run._write_manifest()
     return tmp_path / "place"
 
@@ -177,10 +176,9 @@ def test_a_directory_in_which_nothing_is_done_takes_any_sources(place):
 
 
 @pytest.mark.parametrize("flag", ["model", "corpus", "sae", "text_field", "split", "padding_token"])
-def test_flags_that_are_not_utf8_are_refused(flag, tmp_path):
-    settings = dataclasses.replace(settings_of(tmp_path), **{flag: "caf\udce9"})
-    refused(lambda: Run(tmp_path / "run", settings), f"--{flag}='caf\\udce9' is not UTF-8")
-    assert not (tmp_path / "run").exists()
+def test_settings_that_are_not_utf8_are_refused(flag, tmp_path):
+    settings = settings_of(tmp_path)
+    refused(lambda: settings.but(**{flag: "caf\udce9"}), f"{flag}='caf\\udce9': expected a name in UTF-8")
 
 
 def test_what_was_collected_of_sequences_that_are_gone_is_not_gone_on_with(place):

@@ -1,6 +1,5 @@
 """The stage that finds similar features, in runs of a model that has near-copies of two of its neurons."""
 
-import dataclasses
 import random
 import shutil
 from pathlib import Path
@@ -62,14 +61,14 @@ def settings(tmp_path_factory) -> Settings:
     for i in range(40):
         text = " ".join(random.Random(i).choices(WORDS, k=90))
         (folder / "corpus" / f"{i}.txt").write_text(text, encoding="utf-8")
-    return Settings(
+    return Settings.of(
         model=str(folder / "model"),
         corpus=str(folder / "corpus"),
         seq_len=24,
         keep=16,
         examples=10,
         similar=6,
-        min_similarity=0.3,
+        similar_threshold=0.3,
     )
 
 
@@ -77,7 +76,7 @@ def settings(tmp_path_factory) -> Settings:
 def features(settings, tmp_path_factory) -> Path:
     """A run that has its features, and no more."""
     path = tmp_path_factory.mktemp("features") / "run"
-    finish(Run(path, dataclasses.replace(settings, similar=0), quiet=True))
+    finish(Run(path, settings.but(similar=0), quiet=True))
     return path
 
 
@@ -88,7 +87,7 @@ def central(settings, features, tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def mean(settings, features, tmp_path_factory) -> Run:
-    by_mean = dataclasses.replace(settings, similar_by="mean")
+    by_mean = settings.but(similar_by="mean")
     return run_on(features, by_mean, tmp_path_factory.mktemp("mean") / "run")
 
 
@@ -133,7 +132,10 @@ def neighbours(inputs: np.ndarray, neurons: list[tuple[int, int]], k: int, thres
 def test_pair_by_pair(by, request, settings):
     run: Run = request.getfixturevalue(by)
     inputs, neurons = inputs_of_features(run, by)
-    found, expected = store_of(run, SIMILAR), neighbours(inputs, neurons, settings.similar, settings.min_similarity)
+    found, expected = (
+        store_of(run, SIMILAR),
+        neighbours(inputs, neurons, settings.similar.n, settings.similar.threshold),
+    )
     np.testing.assert_array_equal(found["feature"], expected["feature"])
     np.testing.assert_allclose(found["similarity"], expected["similarity"], rtol=2e-6)
     facts = run.directory.manifest["stages"]["similar"]
@@ -156,7 +158,7 @@ def test_features_of_one_example_have_the_same_input_either_way(central, mean):
 
 
 def test_the_default_is_the_central_example(settings, central):
-    assert (settings.similar_by, settings.similar_recall) == ("central", 1.0)
+    assert (settings.similar.by, settings.similar.recall) == ("central", 1.0)
     assert central.directory.manifest["settings"]["similar_by"] == "central"
 
 
@@ -194,14 +196,14 @@ def test_a_recall_below_one_is_what_the_search_is_asked_for(settings, features, 
 
     monkeypatch.setattr("nejax.pipeline.stages.similar.similar_features", similar_features)
     with pytest.raises(KeyboardInterrupt):
-        run_on(features, dataclasses.replace(settings, similar_recall=0.9), tmp_path / "run")
+        run_on(features, settings.but(similar_recall=0.9), tmp_path / "run")
     assert asked["recall"] == 0.9
 
 
 @pytest.mark.parametrize("least", [2, 1000])
 def test_small_features_are_left_out(least: int, features, settings, tmp_path: Path):
     """What is found is what the large features alone have, under their ids; small ones have and are none."""
-    run = run_on(features, dataclasses.replace(settings, similar_examples=least), tmp_path / "run")
+    run = run_on(features, settings.but(similar_examples=least), tmp_path / "run")
     inputs, neurons = inputs_of_features(run, "central")
     sizes = [
         int((found["label"][neuron] == feature).sum())
@@ -214,7 +216,7 @@ def test_small_features_are_left_out(least: int, features, settings, tmp_path: P
     found = run.directory.load("similar")
     small = np.setdiff1d(np.arange(len(sizes)), large)
     assert (found["feature"][small] == -1).all() and np.isnan(found["similarity"][small]).all()
-    expected = neighbours(inputs[large], [neurons[i] for i in large], settings.similar, settings.min_similarity)
+    expected = neighbours(inputs[large], [neurons[i] for i in large], settings.similar.n, settings.similar.threshold)
     there = expected["feature"] >= 0
     np.testing.assert_array_equal(found["feature"][large] >= 0, there)
     np.testing.assert_array_equal(found["feature"][large][there], large[expected["feature"][there]])

@@ -319,9 +319,9 @@ def test_sequences_to_train_on_are_of_the_texts_of_now(folder, tokenizer, tmp_pa
 
 
 def test_standard_input_cannot_be_read_for_training(tmp_path, tokenizer):
-    with pytest.raises(UserError, match="--corpus=-: standard input can be read only once"):
+    with pytest.raises(UserError, match="corpus=-: expected a file: standard input can be read only once"):
         prepare_text(tmp_path, ["-"], vocab_size=260, seq_len=8, held_out=0.1, max_sequences=None)
-    with pytest.raises(UserError, match="--corpus=-: standard input can be read only once"):
+    with pytest.raises(UserError, match="corpus=-: expected a file: standard input can be read only once"):
         shards_to_train_on(RunDirectory(tmp_path / "run", {}), ["-"], tokenizer, held_out=0.1, seq_len=8)
 
 

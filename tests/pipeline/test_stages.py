@@ -1,6 +1,5 @@
 """Whole tiny runs: made once, read again, interrupted, and refused."""
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -50,7 +49,7 @@ def everything(run: Run) -> dict[str, Store]:
     for layer, store in enumerate(features):
         stores[f"inputs-{layer:02d}"] = run.directory.load(f"inputs-{layer:02d}")
         stores[f"features-{layer:02d}"] = store
-    if run.settings.similar:
+    if run.settings.similar.n:
         stores["similar"] = store_of(run, SIMILAR)
     return stores
 
@@ -133,8 +132,8 @@ def test_what_stands_in_one_store_fits_what_stands_in_the_others(stores):
 
 def test_the_manifest_says_what_was_asked_and_what_was_found(finished, settings, stores):
     manifest = json.loads((finished.directory.path / "manifest.json").read_text())
-    assert manifest["settings"] == dataclasses.asdict(settings)
-    assert manifest["model"] == {"name": settings.model, "fingerprint": finished.loaded.fingerprint, "sides": 1}
+    assert manifest["settings"] == settings.by_name()
+    assert manifest["model"] == {"name": settings.model.name, "fingerprint": finished.loaded.fingerprint, "sides": 1}
     assert {"jax", "numpy", "python"} <= manifest["versions"].keys()
     assert all(manifest["stages"][stage]["seconds"] >= 0 for stage in STORES if not stage.startswith("inputs-"))
     said, tokens = facts(finished), stores["tokens-0000"]
@@ -263,7 +262,7 @@ def test_the_batch_size_changes_neither_examples_nor_features(settings, stores, 
 
 @pytest.mark.slow
 def test_folded_weights_change_the_inputs_and_not_the_examples(settings, stores, tmp_path):
-    folded = everything(a_run(tmp_path / "run", dataclasses.replace(settings, input_weights="folded")))
+    folded = everything(a_run(tmp_path / "run", settings.but(input_weights="folded")))
     same = folded["inputs"]["sequence"] == stores["inputs"]["sequence"]
     assert same.mean() > 0.99, "but for near-ties"
     np.testing.assert_allclose(folded["collect"]["activation"], stores["collect"]["activation"], rtol=1e-5, atol=1e-6)
@@ -277,7 +276,7 @@ def test_folded_weights_change_the_inputs_and_not_the_examples(settings, stores,
 def test_half_precision(precision, tolerance, settings, stores, bfloat16, tmp_path):
     if precision == "bfloat16":
         copy_of(bfloat16, tmp_path / "run")
-    half = everything(a_run(tmp_path / "run", dataclasses.replace(settings, precision=precision)))
+    half = everything(a_run(tmp_path / "run", settings.but(precision=precision)))
     a, b = half["collect"]["activation"], stores["collect"]["activation"]
     alive = b[..., 0] > 0
     # bfloat16 has 8 bits, float16 11: of maxima up to 2.1 the worst is off by 9e-3 and 1.8e-3.
@@ -289,22 +288,22 @@ def test_half_precision(precision, tolerance, settings, stores, bfloat16, tmp_pa
 
 def test_other_settings_are_refused_with_both_values(finished, settings):
     with pytest.raises(UserError) as error:
-        a_run(finished.directory.path, dataclasses.replace(settings, seed=1, height=0.5))
+        a_run(finished.directory.path, settings.but(seed=1, height=0.5))
     assert "height is null there and 0.5 now; seed is 0 there and 1 now" in str(error.value)
 
 
 def test_a_sequence_longer_than_the_models_positions_is_refused_and_binds_to_nothing(settings, tmp_path):
     """The directory holds no work yet: the mended command may use it."""
-    run = a_run(tmp_path / "run", dataclasses.replace(settings, seq_len=33))
-    with pytest.raises(UserError, match=r"--seq_len=33: model .* has 32 positions"):
+    run = a_run(tmp_path / "run", settings.but(seq_len=33))
+    with pytest.raises(UserError, match=r"^seq_len=33: expected at most 32, as many positions as .* has"):
         TOKENS.of(run)
     assert facts(run) == {}
     assert TOKENS.of(a_run(tmp_path / "run", settings)).n_sequences == N_SEQUENCES
 
 
 def test_another_model_under_the_same_name_is_refused_with_both_fingerprints(settings, tmp_path):
-    model = shutil.copytree(settings.model, tmp_path / "model")
-    mine = dataclasses.replace(settings, model=str(model))
+    model = shutil.copytree(settings.model.name, tmp_path / "model")
+    mine = settings.but(model=str(model))
     first = a_run(tmp_path / "run", mine)
     TOKENS.of(first)
     changed = load_weights(model)
@@ -318,10 +317,10 @@ def test_another_model_under_the_same_name_is_refused_with_both_fingerprints(set
 
 
 def test_a_model_in_which_nothing_fires_is_refused(settings, finished, tmp_path):
-    model = load_weights(Path(settings.model))
+    model = load_weights(Path(settings.model.name))
     model.blocks.mlp_in.bias[...] = model.input_bias() * 0 - 100
     save_weights(model, tmp_path / "dead", finished.loaded.tokenizer)
-    run = a_run(tmp_path / "run", dataclasses.replace(settings, model=str(tmp_path / "dead")))
+    run = a_run(tmp_path / "run", settings.but(model=str(tmp_path / "dead")))
     with pytest.raises(UserError, match="no neuron fires anywhere"):
         store_of(run, INPUTS)
     assert set(facts(run)) == {"tokens-0000", "tokens", "collect"}, "what was computed is kept"

@@ -17,7 +17,7 @@ from nejax.atlas.explorer.pages import ASSETS, SITE, may_be_kept, pages
 from nejax.atlas.explorer.search_index import search_shards
 from nejax.atlas.explorer.shards import VERSION, Shards, to_json
 from nejax.atlas.files import AtlasFiles
-from nejax.errors import UserError
+from nejax.errors import SettingError, UserError
 from nejax.pipeline.run.directory import stop_on_full_disk
 from nejax.pipeline.run.progress import progress_bar
 
@@ -63,7 +63,7 @@ def export_site(files: AtlasFiles, folder: Path | str, *, max_mb: float | int = 
             for one text a feature, or the atlas is damaged. Nothing is left behind then.
     """
     if not max_mb > 0:
-        raise UserError(f"--max_mb={max_mb:g}: expected a size above 0, in millions of bytes")
+        raise SettingError("max_mb", max_mb, "a size above 0, in millions of bytes")
     target = Path(folder).expanduser().resolve()
     with _refuse_unwritable(target):
         _refuse_foreign(target)
@@ -93,9 +93,12 @@ class _Site:
         """Write everything but the neurons: their size is known then, and decides how much text there can be."""
         least = self._predicted(LIMITS[-1])
         if least > most * _MARGIN**2:
-            raise UserError(
-                f"--max_mb={most / 1e6:g} is too little: with the text of one example a feature, the neurons alone "
-                f"take about {math.ceil(least / 1e5) / 10:g} MB; allow several times as much"
+            size = f"{math.ceil(least / 1e5) / 10:g} MB"
+            raise SettingError(
+                "max_mb",
+                most / 1e6,
+                f"more: with the text of one example a feature, the neurons alone take about {size}",
+                "allow several times as much",
             )
         for name, page in pages().items():
             self._write_page(name, page)
@@ -115,9 +118,12 @@ class _Site:
                 if self._write_neurons(limit, most - rest):
                     return Exported(*_size_of(self.folder), limit)
                 needed = most * _MARGIN  # at least: the prediction was too low
-        raise UserError(
-            f"--max_mb={most / 1e6:g} is too little: with the text of one example a feature, the site takes about "
-            f"{math.ceil(needed / 1e5) / 10:g} MB; allow so much"
+        size = f"{math.ceil(needed / 1e5) / 10:g} MB"
+        raise SettingError(
+            "max_mb",
+            most / 1e6,
+            f"more: with the text of one example a feature, the site takes about {size}",
+            "allow so much",
         )
 
     def _write_page(self, name: str, page: bytes) -> None:
@@ -182,13 +188,13 @@ def _size_of(folder: Path) -> tuple[int, int]:
 def _refuse_foreign(target: Path) -> None:
     """Only an earlier export is replaced, and only if nothing was added to it."""
     if target.exists() and not target.is_dir():
-        raise UserError(f"--export={target} is a file; expected a folder, or a name that is free")
+        raise UserError(f"{target} is a file; expected a folder, or a name that is free")
     there = sorted(path.name for path in target.iterdir()) if target.exists() else []
     known = {"data", ASSETS, *(page.name for page in SITE.iterdir())} if _is_export(target) else set()
     foreign = [name for name in there if name not in known]
     if foreign:
         raise UserError(
-            f"--export={target} holds {foreign[0]!r}, which is of no earlier export; use another folder, or empty it"
+            f"{target} holds {foreign[0]!r}, which is of no earlier export; use another folder, or empty it"
         )
 
 
@@ -217,4 +223,4 @@ def _refuse_unwritable(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        raise UserError(f"--export={target} cannot be written ({why}); use another folder") from error
+        raise UserError(f"{target} cannot be written ({why}); use another folder") from error

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nejax.atlas.explorer.guard import ASK_AGAIN, HEADERS, LONGEST_ADDRESS, is_loopback
-from nejax.errors import UserError
+from nejax.errors import SettingError, UserError, literal
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -24,7 +24,7 @@ def listen(host: str, port: int) -> socket.socket:
         UserError: the port is in use or not allowed, or the host is none of this machine.
     """
     if not host:
-        raise UserError("--host is empty; expected 127.0.0.1, or another address of this machine")
+        raise SettingError("host", host, "127.0.0.1, or another address of this machine")
     listener = None
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -36,7 +36,7 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         if listener is not None:
             listener.close()
-        raise UserError(_why_not(host, port, error)) from error
+        raise _why_not(host, port, error) from error
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
@@ -88,14 +88,14 @@ class _Protocol(H11Protocol):
         self.transport.close()
 
 
-def _why_not(host: str, port: int, error: OSError | UnicodeError) -> str:
+def _why_not(host: str, port: int, error: OSError | UnicodeError) -> UserError:
     number = getattr(error, "errno", None)
     if number == errno.EADDRINUSE:
-        return f"port {port} is in use; choose another with --port, or any that is free with --port=0"
+        return UserError(f"port {port} is in use", "choose another {port}, or {port}=0 for any that is free")
     if number in (errno.EACCES, errno.EPERM):
-        return f"port {port} is not allowed; expected 1024 or more, or --port=0 for any that is free"
+        return UserError(f"port {port} is not allowed", "expected 1024 or more, or {port}=0 for any that is free")
     reason = getattr(error, "strerror", None) or str(error)
-    return f"--host={host} cannot be listened on ({reason}); expected 127.0.0.1, or another address of this machine"
+    return SettingError("host", host, f"127.0.0.1, or another address of this machine; {literal(reason)}")
 
 
 def _user() -> str:

@@ -132,8 +132,8 @@ def load_latents(loaded: LoadedModel, sae: str, *, input_weights: str = "native"
     site = site_in_model(found, None, loaded.name, loaded.model.config)
     if found.input_weights not in (None, input_weights):
         raise UserError(
-            f"{sae} reads {found.hook_name}, which is in a model with {found.input_weights} input weights; "
-            f"use --input_weights={found.input_weights}"
+            f"{sae} reads {found.hook_name}, which is in a model with {found.input_weights} input weights",
+            f"use {{input_weights}}={found.input_weights}",
         )
     if found.scale_by_mean_norm:
         raise UserError(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nejax.errors import UserError
+from nejax.errors import SettingError, UserError
 from nejax.neuron.streaming.top_examples import TopExamples
 from nejax.pipeline.compare.agreement import agreement
 from nejax.pipeline.compare.near_ties import Dendrogram, Kept, is_near_split, kept_differences, swapped_pairs
@@ -21,16 +21,21 @@ from nejax.pipeline.passes.select import Chosen, choose_examples
 from nejax.pipeline.run.constants import TOLERANCE
 from nejax.pipeline.run.folders import refusal_of_run
 from nejax.pipeline.run.results import to_store
-from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.run.settings import ExampleSettings, Settings, decided_late
 from nejax.pipeline.stages.collect import COLLECT
 from nejax.pipeline.stages.features import FEATURES, Features
 from nejax.pipeline.stages.inputs import INPUTS
 from nejax.pipeline.stages.run import Run
 from nejax.pipeline.stages.tokens import TOKENS
 
-MAY_DIFFER = {"model", "corpus", "text_field", "split", "max_sequences", "precision", "similar", "min_similarity"}
-"""Settings that may differ: fingerprints show whether model and tokens are the same; the others decide neither examples
-nor features, but for the precision, which decides how the runs are compared."""
+COMPARED = (TOKENS, COLLECT, INPUTS, FEATURES)
+"""Stages whose results are compared."""
+
+MAY_DIFFER = {"model", "corpus", "text_field", "split", "max_sequences", "precision"} | {
+    name for name, stage in decided_late().items() if stage not in {compared.name for compared in COMPARED}
+}
+"""Settings that may differ: fingerprints show whether model and tokens are the same, the precision decides how the runs
+are compared, and what only later stages read decides neither examples nor features."""
 
 
 MAY_JUMP = ("fired", "merges", "silhouette")
@@ -66,7 +71,7 @@ class Layer(NamedTuple):
         """
         return np.maximum(np.maximum(self.kept.activation[:, 0], 0), np.sqrt(self.mean_square))
 
-    def threshold(self, settings: Settings) -> np.ndarray:
+    def threshold(self, settings: ExampleSettings) -> np.ndarray:
         """[d_mlp] float32: an example counts if its activation is above it."""
         fraction = settings.min_fraction if settings.selection == "fraction" else 0.0
         return fraction * np.maximum(self.kept.activation[:, 0], 0)
@@ -151,7 +156,7 @@ def open_finished(path: Path | str) -> Run:
     if not path.is_dir():
         raise UserError(f"{refusal_of_run(path)}; expected the directory of a finished run")
     try:
-        settings = Settings(**json.loads((path / "manifest.json").read_text())["settings"])
+        settings = Settings.of(**json.loads((path / "manifest.json").read_text())["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a run of this version: its manifest.json cannot be read") from error
     run = Run(path, settings, quiet=True, is_finished=True)
@@ -176,10 +181,10 @@ def compare_runs(a: Run, b: Run, *, tolerance: float = TOLERANCE) -> Iterator[La
         UserError: the runs cannot be compared, or a store is damaged.
     """
     if not 0 <= tolerance < 1:
-        raise UserError(f"--tolerance={tolerance:g}: expected a number from 0 up to, not including, 1")
+        raise SettingError("tolerance", tolerance, "a number in [0, 1)")
     _refuse_different_work(a, b)
     tokens = np.concatenate([piece.tokens for piece in TOKENS.of(a).stream()])
-    explain = a.settings.precision == b.settings.precision
+    explain = a.settings.model.precision == b.settings.model.precision
     for one, other in zip(_layers(a), _layers(b), strict=True):
         yield compare_layer(one, other, a.settings, tokens, tolerance=tolerance if explain else None)
 
@@ -216,10 +221,10 @@ def compare_layer(
     if tolerance is not None:
         far = [difference > tolerance for name, difference in apart.items() if name not in MAY_JUMP]
         beyond = int(np.any(far, axis=0).sum())
-        found = _compare_kept(a, b, settings, tolerance)
-        kept, chosen = _tally(found), _tally(_compare_chosen(a, b, place_a, place_b, settings, tokens, found))
+        found = _compare_kept(a, b, settings.examples, tolerance)
+        kept, chosen = _tally(found), _tally(_compare_chosen(a, b, place_a, place_b, settings.examples, tokens, found))
         divided = np.flatnonzero(same & ~agreed.same)
-        explicable = settings.clustering == "average"
+        explicable = settings.clustering.method == "average"
         features = _tally(
             {
                 j: [explicable and is_near_split(_dendrogram(a, place_a, j), _dendrogram(b, place_b, j), tolerance)]
@@ -249,7 +254,7 @@ def _refuse_different_work(a: Run, b: Run) -> None:
 
     def work(run: Run) -> dict[str, Any]:
         manifest = run.directory.manifest
-        of_settings = {f"--{name}": v for name, v in manifest["settings"].items() if name not in MAY_DIFFER}
+        of_settings = {name: v for name, v in manifest["settings"].items() if name not in MAY_DIFFER}
         model, tokens = manifest.get("model", {}), manifest["stages"]["tokens"]
         return {"model": model.get("fingerprint"), "tokens": tokens.get("fingerprint")} | of_settings
 
@@ -282,7 +287,7 @@ def _places(chosen: Chosen, of_tokens: tuple[int, ...]) -> np.ndarray:
     return np.where(chosen.sequence >= 0, place, -1)
 
 
-def _compare_kept(a: Layer, b: Layer, settings: Settings, tolerance: float) -> dict[int, list[bool]]:
+def _compare_kept(a: Layer, b: Layer, settings: ExampleSettings, tolerance: float) -> dict[int, list[bool]]:
     """For each neuron with any, its differences, and whether they are near-ties."""
     slack = tolerance * np.maximum(a.scale, b.scale)
     counts_a, counts_b = (run.kept.activation > run.threshold(settings)[:, None] for run in (a, b))
@@ -291,7 +296,7 @@ def _compare_kept(a: Layer, b: Layer, settings: Settings, tolerance: float) -> d
     return {j: kept_differences(_kept(a, j, settings), _kept(b, j, settings), float(slack[j])) for j in differ.tolist()}
 
 
-def _kept(run: Layer, j: int, settings: Settings) -> Kept:
+def _kept(run: Layer, j: int, settings: ExampleSettings) -> Kept:
     """What the run kept of neuron j."""
     activation, sequence, position = (field[j].tolist() for field in run.kept)
     n = sum(s >= 0 for s in sequence)
@@ -311,7 +316,7 @@ def _compare_chosen(
     b: Layer,
     place_a: np.ndarray,
     place_b: np.ndarray,
-    settings: Settings,
+    settings: ExampleSettings,
     tokens: np.ndarray,
     kept: dict[int, list[bool]],
 ) -> dict[int, list[bool]]:
@@ -328,14 +333,14 @@ def _compare_chosen(
     return found
 
 
-def _choice_follows(run: Layer, rows: np.ndarray, settings: Settings, tokens: np.ndarray) -> np.ndarray:
+def _choice_follows(run: Layer, rows: np.ndarray, settings: ExampleSettings, tokens: np.ndarray) -> np.ndarray:
     """For some neurons, whether what was chosen is what follows from what was kept."""
     best = TopExamples(*(field[rows][None] for field in run.kept))
     again, _, _ = choose_examples(
         best,
         [Sequences(tokens, *(np.zeros(len(tokens), np.int32) for _ in Sequences._fields[1:]))],
         selection=settings.selection,
-        n_examples=settings.examples,
+        n_examples=settings.n,
         min_fraction=settings.min_fraction,
         max_repeats=settings.max_repeats,
     )

@@ -9,7 +9,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt32
 
-from nejax.errors import UserError
+from nejax.errors import SettingError, UserError
 from nejax.neuron._kernels.one_kernel import layer_program, loops_are_kernels
 from nejax.neuron.split import Split, calibrated_height, split
 from nejax.pipeline.run.constants import CHUNK_MIB
@@ -27,7 +27,8 @@ def check_reference(reference: np.ndarray | Array) -> None:
     if len(reference) < 2:
         raise UserError(
             f"the cut height cannot be calibrated: the corpus has {len(reference)} positions that can be a peak, "
-            "expected at least 2; use a longer corpus, or give --height"
+            "expected at least 2",
+            "use a longer corpus, or give {height}",
         )
 
 
@@ -61,7 +62,7 @@ class LayerClusterer:
     ):
         clustering.check(n_examples)
         if chunk_mib < 1:
-            raise UserError(f"--chunk_mib={chunk_mib}: expected at least 1")
+            raise SettingError("chunk_mib", chunk_mib, "at least 1")
         self.n_inputs, self.key, self.mesh = n_inputs, jax.random.key(seed), mesh_or_all(mesh)
         # Accelerators hold the matrices of a whole chunk at once; a CPU those of a few neurons, and their results.
         per_neuron = 4 * n_examples * (3 * d_model + 4 * n_examples)

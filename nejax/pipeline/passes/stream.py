@@ -96,6 +96,6 @@ def refuse_non_finite(finite: np.ndarray) -> None:
     if not finite.all():
         layers = ", ".join(map(str, np.flatnonzero(~finite)))
         raise UserError(
-            f"activations that are not finite (NaN or infinite) in layer(s) {layers}; check the model's weights, or "
-            "use --precision=float32"
+            f"activations that are not finite (NaN or infinite) in layer(s) {layers}",
+            "check the model's weights, or use {precision}=float32",
         )

@@ -13,7 +13,7 @@ import numpy as np
 from jax.errors import JaxRuntimeError
 from jax.experimental import multihost_utils
 
-from nejax.errors import UserError
+from nejax.errors import SettingError, UserError, literal
 
 _LONGEST_MESSAGE = 4096
 _DAY = 86400  # seconds
@@ -37,10 +37,10 @@ def join_processes(coordinator: str, n_processes: int, process: int, *, patience
         UserError: the numbers do not fit, or the others were not reached in time.
     """
     if not 0 <= process < n_processes:
-        raise UserError(f"--process={process}: expected 0 to {n_processes - 1}, as --n_processes={n_processes}")
+        raise SettingError("process", process, f"0 to {n_processes - 1}, as {{n_processes}}={n_processes}")
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
-        raise UserError(f"--coordinator={coordinator}: expected HOST:PORT of process 0")
+        raise SettingError("coordinator", coordinator, "HOST:PORT of process 0")
     try:
         jax.distributed.initialize(
             coordinator,
@@ -53,8 +53,8 @@ def join_processes(coordinator: str, n_processes: int, process: int, *, patience
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError(
-            f"the other processes were not reached within {patience} s ({reason}); start all {n_processes} with"
-            f" the same --coordinator={coordinator} and each its own --process"
+            f"the other processes were not reached within {patience} s ({reason})",
+            f"start all {n_processes} with {{coordinator}}={literal(coordinator)}, and each with its own {{process}}",
         ) from error
 
 
@@ -83,13 +83,13 @@ def first_then_all(work: Callable[[], None]) -> None:
             failure = error
         finally:
             _working_alone = False
-    told = str(failure or "").encode()[:_LONGEST_MESSAGE].ljust(_LONGEST_MESSAGE, b"\0")
+    told = (failure.template if failure else "").encode()[:_LONGEST_MESSAGE].ljust(_LONGEST_MESSAGE, b"\0")
     heard = _from_first(np.frombuffer(told, np.uint8))
     if failure:
         raise failure
     message = np.asarray(heard).tobytes().rstrip(b"\0").decode(errors="replace")
     if message:
-        raise UserError(message)
+        raise UserError("", message)
     if not is_first():
         work()
 
@@ -108,7 +108,7 @@ _SIGNS_OF_LOSS = re.compile("gloo|nccl|coordination|peer|heartbeat|unavailable",
 
 
 @contextlib.contextmanager
-def ending_with_the_others() -> Iterator[None]:
+def ending_with_the_others(said: Callable[[UserError], str] = str) -> Iterator[None]:
     """End this process at once when something fails here or another process is lost, so that none waits for it
     forever."""
     try:
@@ -118,7 +118,7 @@ def ending_with_the_others() -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())
         if isinstance(error, UserError):
-            print(f"error: {reason}", file=sys.stderr)
+            print(f"error: {' '.join(said(error).split())}", file=sys.stderr)
         elif isinstance(error, JaxRuntimeError) and _SIGNS_OF_LOSS.search(reason):
             print(
                 f"error: another process of this run is lost ({reason[:200]}); start all processes again, as many as "

@@ -24,7 +24,7 @@ def _census(run: Run) -> tuple[Census, Facts]:
     s, shards, model = run.settings, run.sequences, run.loaded.model
     minimum, n_features, directions, reproduced = _features_of_all(run)
     length = run.sizes[0]
-    numbers = _sample(len(length), s.census_sequences, s.seed)
+    numbers = _sample(len(length), s.census.n_sequences, s.seed)
     length = length[numbers]
     counted = {
         "sequences": numbers,
@@ -41,7 +41,7 @@ def _census(run: Run) -> tuple[Census, Facts]:
 
         def pieces(start: int) -> Iterator[Sequences]:
             advance(int(length[:start].sum()))
-            if s.census_sequences is None:
+            if s.census.n_sequences is None:
                 return reading.enter_context(ahead(shards.stream(start)))
             return (shards.take(numbers[i : i + PIECE]) for i in range(start, len(numbers), PIECE))
 
@@ -91,7 +91,7 @@ def _features_of_all(run: Run) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]
 CENSUS = Stage(
     name="census",
     needs=(FEATURES,),
-    is_wanted=lambda settings: settings.census,
+    is_wanted=lambda settings: settings.census.wanted,
     result=Census,
     work=_census,
 )

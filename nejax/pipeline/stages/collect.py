@@ -20,7 +20,7 @@ def _collect(run: Run) -> tuple[Collection, Facts]:
         TOKENS.finish(run)
     s, shards, model = run.settings, run.sequences, run.loaded.model
     with (
-        run.bar("collect", lambda: shards.expected_tokens(s.max_sequences), "tokens") as advance,
+        run.bar("collect", lambda: shards.expected_tokens(s.corpus.max_sequences), "tokens") as advance,
         run.products(),
         stop_on_full_disk(run.directory.path),
         contextlib.ExitStack() as reading,
@@ -33,7 +33,7 @@ def _collect(run: Run) -> tuple[Collection, Facts]:
         found = collect(
             model,
             pieces,
-            keep=s.keep,
+            keep=s.examples.keep,
             rule=run.peak_rule,
             batch_size=run.batch_size,
             mesh=run.mesh,

@@ -81,7 +81,7 @@ def features_of_layer(
 
 
 def _prepare(run: Run) -> Callable[[int], tuple[Features, Facts]]:
-    of_all, clustering = INPUTS.of(run), run.settings.how_to_cluster()
+    of_all, clustering = INPUTS.of(run), run.settings.clustering
     split = LayerClusterer(
         n_inputs=int(of_all.n_distinct.max()),
         n_examples=of_all.input_of.shape[2],

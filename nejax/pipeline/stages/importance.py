@@ -6,7 +6,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 
-from nejax.errors import UserError
+from nejax.errors import SettingError, UserError, literal
 from nejax.neuron.importance import token_importance
 from nejax.pipeline.passes.ablation import Cost, Peaks, activations_without, mean_less_padding
 from nejax.pipeline.passes.histogram import sample_sequences
@@ -41,7 +41,7 @@ def padding_token(run: Run) -> int:
     Raises:
         UserError: there is no such token.
     """
-    tokenizer, wanted = run.loaded.tokenizer, run.settings.padding_token
+    tokenizer, wanted = run.loaded.tokenizer, run.settings.importance.padding_token
     if wanted is None:
         wanted = str(tokenizer.bos_token if tokenizer.pad_token is None else tokenizer.pad_token)
     vocabulary: dict[str, int] = tokenizer.get_vocab()
@@ -49,10 +49,8 @@ def padding_token(run: Run) -> int:
         return vocabulary[wanted]
     ids = np.asarray(tokenizer(wanted, add_special_tokens=False)["input_ids"], np.int64)
     if len(ids) != 1:
-        raise UserError(
-            f"--padding_token={wanted!r} is not a token of {run.settings.model} (it would be {len(ids)} tokens); "
-            f"expected one of its {len(vocabulary):,}, such as {tokenizer.bos_token!r}"
-        )
+        expected = f"one of the {len(vocabulary):,} tokens of {run.settings.model.name}; this would be {len(ids)}"
+        raise SettingError("padding_token", repr(wanted), literal(expected))
     return int(ids[0])
 
 
@@ -78,15 +76,15 @@ def most_central(label: np.ndarray, cohesion: np.ndarray, n: int) -> np.ndarray:
 
 
 def _importance(run: Run) -> tuple[Importance, Facts]:
-    s, chosen = run.settings, INPUTS.of(run).chosen
-    central = [most_central(found.label, found.cohesion, s.importance_examples) for found in FEATURES.of(run)]
+    s, chosen = run.settings.importance, INPUTS.of(run).chosen
+    central = [most_central(found.label, found.cohesion, s.n_examples) for found in FEATURES.of(run)]
     example = np.flatnonzero(np.stack(central))
     by_sequence = example[np.argsort(chosen.sequence.reshape(-1)[example], kind="stable")]
     work = _Work(run, chosen)
-    what = {"example": by_sequence, "how": pack_text([s.importance_window, s.importance_by, work.padding])}
+    what = {"example": by_sequence, "how": pack_text([s.window, s.by, work.padding])}
     checkpoints = run.checkpoints("importance", digest_of(what))
     done, saved = checkpoints.latest() or (0, {})
-    without = np.full((len(example), s.importance_window + 1), np.nan, np.float32)
+    without = np.full((len(example), s.window + 1), np.nan, np.float32)
     without[:done] = saved.get("without", without[:0])
     cost = Cost(*saved.get("cost", np.zeros(3, np.int64)).tolist())
     with (
@@ -96,12 +94,12 @@ def _importance(run: Run) -> tuple[Importance, Facts]:
     ):
         advance(done)
         for first, last in _pieces(chosen.sequence.reshape(-1)[by_sequence], done):
-            without[first:last], more = work(by_sequence[first:last], s.importance_by)
+            without[first:last], more = work(by_sequence[first:last], s.by)
             cost = Cost(*(a + b for a, b in zip(cost, more, strict=True)))
             if checkpoints.due():
                 checkpoints.save(last, {"without": without[:last], "cost": np.array(cost)})
             advance(last - first)
-        agreement = _agreement(work, by_sequence, without, s.importance_by, s.seed)
+        agreement = _agreement(work, by_sequence, without, s.by, run.settings.seed)
     in_order = np.argsort(by_sequence)
     activation = chosen.activation.reshape(-1)[example]
     undefined = np.isnan(np.asarray(token_importance(activation, without[in_order]))[:, 0])
@@ -145,7 +143,7 @@ class _Work:
         Raises:
             UserError: an activation is not finite.
         """
-        run, s, chosen = self._run, self._run.settings, self._chosen
+        run, s, chosen = self._run, self._run.settings.importance, self._chosen
         n_layers, d_mlp, n_examples = chosen.sequence.shape
         layer, neuron = np.divmod(example // n_examples, d_mlp)
         sequence, position = (places.reshape(-1)[example] for places in chosen[:2])
@@ -156,7 +154,7 @@ class _Work:
             peaks,
             run.sequences.take(known).tokens,
             n_layers=n_layers,
-            window=s.importance_window,
+            window=s.window,
             ablation=ablation,
             padding=self.padding,
             mean_shift=self._shift() if ablation == "mean" else None,
@@ -167,8 +165,8 @@ class _Work:
         if not finite.all():
             layers = ", ".join(map(str, np.unique(layer[~finite.all(axis=1)])))
             raise UserError(
-                f"activations that are not finite (NaN or infinite) in layer(s) {layers} without a token; check the "
-                "model's weights, or use --precision=float32"
+                f"activations that are not finite (NaN or infinite) in layer(s) {layers} without a token",
+                "check the model's weights, or use {precision}=float32",
             )
         return without, cost
 
@@ -176,7 +174,7 @@ class _Work:
         """The mean input, over the tokens that can be a peak in a sample of the corpus."""
         if self._mean_shift is None:
             run = self._run
-            sample = run.sequences.take(sample_sequences(run.sizes[1], run.settings.seq_len, run.settings.seed))
+            sample = run.sequences.take(sample_sequences(run.sizes[1], run.settings.corpus.seq_len, run.settings.seed))
             real = run.peak_rule.allowed_in(sample)
             self._mean_shift = mean_less_padding(run.loaded.model, sample.tokens, real, self.padding)
         return self._mean_shift
@@ -227,7 +225,7 @@ def agreement_of(a: np.ndarray, b: np.ndarray) -> dict[str, float | None]:
 IMPORTANCE = Stage(
     name="importance",
     needs=(FEATURES,),
-    is_wanted=lambda settings: settings.importance,
+    is_wanted=lambda settings: settings.importance.wanted,
     refuse=padding_token,
     result=Importance,
     work=_importance,

@@ -44,10 +44,10 @@ def _inputs(run: Run) -> tuple[Inputs, Facts]:
     chosen, repeats, counts = choose_examples(
         best,
         shards.stream(),
-        selection=s.selection,
-        n_examples=s.examples,
-        min_fraction=s.min_fraction,
-        max_repeats=s.max_repeats,
+        selection=s.examples.selection,
+        n_examples=s.examples.n,
+        min_fraction=s.examples.min_fraction,
+        max_repeats=s.examples.max_repeats,
     )
     if not counts["examples"]:
         raise UserError("no neuron fires anywhere in this corpus; nothing to cluster. Check the model's weights")
@@ -55,11 +55,11 @@ def _inputs(run: Run) -> tuple[Inputs, Facts]:
     allowed = run.peak_rule.allowed_in
     reference = random_positions(n_peakable, lambda n: allowed(shards.take(n)), N_REFERENCE, s.seed)
     needed = np.union1d(chosen.sequence[chosen.sequence >= 0], reference[:, 0])
-    sample = shards.take(sample_sequences(n_peakable, s.seq_len, s.seed))
+    sample = shards.take(sample_sequences(n_peakable, s.corpus.seq_len, s.seed))
     n_tokens = int(length[needed].sum()) + 2 * int(sample.length.sum())
     with run.bar("inputs", lambda: n_tokens, "tokens") as advance, run.products():
         model, settings = run.loaded.model, {"batch_size": run.batch_size, "mesh": run.mesh, "progress": advance}
-        found = revisit(model, shards.take, chosen, reference, seq_len=s.seq_len, **settings)
+        found = revisit(model, shards.take, chosen, reference, seq_len=s.corpus.seq_len, **settings)
         highest = np.asarray(best.activation[..., 0])
         histograms = activation_histograms(model, sample, allowed(sample), highest, **settings)
     for layer, inputs in enumerate(found.inputs):

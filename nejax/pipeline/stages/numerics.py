@@ -26,8 +26,8 @@ class NumericsStage(AnyStage):
     def _compare(self, run: Run) -> None:
         self._begin(run)
         s, model = run.settings, run.loaded.model
-        numbers = sample_sequences(run.sizes[1], s.seq_len, s.seed)[:N_SEQUENCES]
-        reference = model if s.precision == "float32" else run.load("float32").model
+        numbers = sample_sequences(run.sizes[1], s.corpus.seq_len, s.seed)[:N_SEQUENCES]
+        reference = model if s.model.precision == "float32" else run.load("float32").model
         sample = run.sequences.take(numbers)
         how = {"batch_size": run.batch_size, "precision": run.products, "mesh": run.mesh}
         layers = numerical_passport(model, reference, sample, **how)

@@ -1,7 +1,6 @@
 """A run: its directory, its settings, and what its stages share. The stages themselves are `stages.order`'s."""
 
 import contextlib
-import dataclasses
 import functools
 import shutil
 import sys
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from nejax.errors import UserError
+from nejax.errors import SettingError, UserError, literal
 from nejax.models.families.two_sided import TwoSided
 from nejax.models.loading import LoadedModel, load_model
 from nejax.models.sae.latents import load_latents
@@ -28,7 +27,7 @@ from nejax.pipeline.run.constants import CHUNK_MIB
 from nejax.pipeline.run.directory import DamagedStore, RunDirectory
 from nejax.pipeline.run.processes import first_then_all, is_first
 from nejax.pipeline.run.progress import progress_bar
-from nejax.pipeline.run.settings import DECIDED_LATE, Settings
+from nejax.pipeline.run.settings import Settings, decided_late
 from nejax.pipeline.stages.same_model import keep_model, refuse_other_model
 
 T = TypeVar("T")
@@ -39,7 +38,7 @@ class Run:
 
     Args:
         directory: of the run.
-        settings: checked before anything is written.
+        settings: what decides the result.
         batch_size: sequences a pass; does not change the result beyond rounding.
         mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None. Does not change the result
             beyond rounding.
@@ -62,13 +61,12 @@ class Run:
         quiet: bool = False,
         is_finished: bool = False,
     ):
-        settings.check()
         for name, value in (("batch_size", batch_size), ("chunk_mib", chunk_mib)):
             if value < 1:
-                raise UserError(f"--{name}={value}: expected at least 1")
+                raise SettingError(name, value, "at least 1")
         self.settings, self.batch_size, self.chunk_mib, self.quiet = settings, batch_size, chunk_mib, quiet
         self.mesh, self.checkpoint_seconds = mesh, checkpoint_seconds
-        self.directory = RunDirectory(directory, dataclasses.asdict(settings), DECIDED_LATE)
+        self.directory = RunDirectory(directory, settings.by_name(), decided_late())
         self._is_finished = self._are_compared = is_finished
         self._mended: set[str] = set()
 
@@ -92,10 +90,10 @@ class Run:
             return
         if not self.sequences.n_sequences:  # what was collected of sequences that are not there any more
             shutil.rmtree(self.partial("collect"), ignore_errors=True)
-        s = self.settings
         if self.directory.manifest["stages"]:
-            refuse_other_model(self.directory, s.model, s.sae)
-            corpora = open_again([s.corpus], text_field=s.text_field, split=s.split)
+            s, model = self.settings.corpus, self.settings.model
+            refuse_other_model(self.directory, model.name, model.sae)
+            corpora = open_again([s.source], text_field=s.text_field, split=s.split)
             self.sequences.refuse_other_texts(corpora)
         else:
             _ = self._documents  # a corpus that is not there is refused before a model is loaded
@@ -103,26 +101,27 @@ class Run:
     @functools.cached_property
     def loaded(self) -> LoadedModel:
         """The model; refused if it is not the one that the run's earlier stages read."""
-        s, loaded = self.settings, self.load(self.settings.precision)
+        s, seq_len = self.settings.model, self.settings.corpus.seq_len
+        loaded = self.load(s.precision)
         n_positions = loaded.model.config.n_positions
-        if s.seq_len > n_positions:
-            raise UserError(f"--seq_len={s.seq_len}: model {s.model} has {n_positions} positions")
+        if seq_len > n_positions:
+            raise SettingError("seq_len", seq_len, literal(f"at most {n_positions}, as many positions as {s.name} has"))
         manifest = self.directory.manifest
         found = {"name": loaded.name, "fingerprint": loaded.fingerprint, "sides": loaded.model.sides}
         before = manifest.setdefault("model", found)
         if before["fingerprint"] != loaded.fingerprint:
             raise UserError(
                 f"{self.directory.path} was made with another model: fingerprint {before['fingerprint']} there, "
-                f"{loaded.fingerprint} now ({s.model}); use another directory"
+                f"{loaded.fingerprint} now ({s.name}); use another directory"
             )
         if is_first():
-            keep_model(self.directory, loaded.fingerprint, s.model, s.sae)
+            keep_model(self.directory, loaded.fingerprint, s.name, s.sae)
         return loaded
 
     def load(self, precision: str) -> LoadedModel:
         """The model as the settings ask for it, but with weights of a given precision."""
-        s = self.settings
-        loaded = load_model(s.model, dtype=jnp.dtype(precision), input_weights=s.input_weights)
+        s = self.settings.model
+        loaded = load_model(s.name, dtype=jnp.dtype(precision), input_weights=s.input_weights)
         if s.sae:
             return load_latents(loaded, s.sae, input_weights=s.input_weights)
         if loaded.model.is_gated:
@@ -138,12 +137,12 @@ class Run:
     def peak_rule(self) -> PeakRule:
         """Which tokens may be a peak."""
         special = np.array(sorted(self.loaded.tokenizer.all_special_ids), np.int32)
-        return PeakRule.of(special, self.settings.first_position)
+        return PeakRule.of(special, self.settings.examples.first_position)
 
     @functools.cached_property
     def sequences(self) -> SequenceShards:
         """The sequences; those that are not there yet are cut while the first stage reads those before."""
-        return SequenceShards(self.directory, self.settings.seq_len, self._cut)
+        return SequenceShards(self.directory, self.settings.corpus.seq_len, self._cut)
 
     @functools.cached_property
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -155,17 +154,19 @@ class Run:
 
     @functools.cached_property
     def _documents(self) -> Corpora:
-        s = self.settings
-        return Corpora([open_corpus(s.corpus, text_field=s.text_field, split=s.split)])
+        s = self.settings.corpus
+        return Corpora([open_corpus(s.source, text_field=s.text_field, split=s.split)])
 
     def _cut(self, after: Account | None, seen: Digests) -> Generator[Shard, None, None]:
-        n, rule = self.settings.max_sequences, {"seq_len": self.settings.seq_len, "seen": seen, "after": after}
+        n, seq_len = self.settings.corpus.max_sequences, self.settings.corpus.seq_len
         documents, tokenizer = self._documents, self.loaded.tokenizer
         if after:
             documents.expect(self.sequences.texts())
         with self.bar("tokens", lambda: n, "sequences") as advance:
             advance(after.counts["sequences"] if after else 0)
-            yield from cut_documents(documents, tokenizer, max_sequences=n, progress=advance, **rule)
+            yield from cut_documents(
+                documents, tokenizer, seq_len=seq_len, max_sequences=n, seen=seen, after=after, progress=advance
+            )
 
     def forget_sequences(self) -> None:
         """Look anew at which are there: another process has cut them, or some are damaged."""
@@ -212,4 +213,4 @@ class Run:
 
     def products(self) -> contextlib.AbstractContextManager[Any]:
         """In it, accelerators multiply as exactly as the run's precision: they round float32 unless told not to."""
-        return jax.default_matmul_precision("highest" if self.settings.precision == "float32" else "default")
+        return jax.default_matmul_precision("highest" if self.settings.model.precision == "float32" else "default")

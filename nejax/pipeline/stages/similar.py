@@ -17,20 +17,20 @@ def _similar(run: Run) -> tuple[Similar, Facts]:
     The input of every feature, float32 [n_features, d_model], is the one large thing held: that of its central example,
     or with `similar_by="mean"` the mean over its examples.
     """
-    s, (inputs, neuron, n_examples) = run.settings, _inputs_of_features(run)
-    ids = np.flatnonzero(n_examples >= s.similar_examples)
+    s, (inputs, neuron, n_examples) = run.settings.similar, _inputs_of_features(run)
+    ids = np.flatnonzero(n_examples >= s.least_examples)
     with run.bar("similar", lambda: len(ids) ** 2, "pairs") as advance:
         found = similar_features(
             inputs[ids],
             neuron[ids],
-            k=s.similar,
-            threshold=s.min_similarity,
-            recall=s.similar_recall,
+            k=s.n,
+            threshold=s.threshold,
+            recall=s.recall,
             mesh=run.mesh,
             progress=advance,
         )
-    feature = np.full((len(inputs), s.similar), -1, np.int32)
-    similarity = np.full((len(inputs), s.similar), np.nan, np.float32)
+    feature = np.full((len(inputs), s.n), -1, np.int32)
+    similarity = np.full((len(inputs), s.n), np.nan, np.float32)
     feature[ids] = np.where(found.feature >= 0, ids[found.feature], -1)
     similarity[ids] = found.similarity
     facts = {"features": len(ids), "features_with_similar": int((found.feature >= 0).any(axis=1).sum())}
@@ -47,7 +47,7 @@ def _inputs_of_features(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for layer, ((central, label), (neuron, feature)) in enumerate(zip(layers, features, strict=True)):
         of_layer, input_of = inputs_of_layer(run, layer), of_all.input_of[layer]
         stop = start + len(neuron)
-        if run.settings.similar_by == "mean":
+        if run.settings.similar.by == "mean":
             rows = _rows_of_features(label, input_of, neuron, feature)
             for one, examples in enumerate(rows, start):
                 inputs[one] = of_layer[examples].mean(axis=0, dtype=np.float64)
@@ -80,7 +80,7 @@ def _rows_of_features(
 SIMILAR = Stage(
     name="similar",
     needs=(FEATURES,),
-    is_wanted=lambda settings: settings.similar > 0,
+    is_wanted=lambda settings: settings.similar.n > 0,
     result=Similar,
     work=_similar,
 )

@@ -1,6 +1,5 @@
 """The explorer's shards of the small run, and of one with all that an atlas may hold."""
 
-import dataclasses
 import shutil
 
 import pytest
@@ -21,7 +20,7 @@ def shards(run: Run) -> Shards:
 @pytest.fixture(scope="session")
 def full_run(run: Run, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The small run with token importance, of some examples and of fewer tokens than are shown, and a census."""
-    with_all = dataclasses.replace(settings, importance=True, importance_examples=2, importance_window=8, census=True)
+    with_all = settings.but(importance=True, importance_examples=2, importance_window=8, census=True)
     copy = shutil.copytree(run.directory.path, tmp_path_factory.mktemp("runs") / "full")  # what it found is reused
     full = Run(copy, with_all, quiet=True)
     atlas_of(full)

@@ -168,7 +168,7 @@ def test_a_port_in_use_is_named(run, tmp_path, port):
     process = explore(f"--atlas={run.directory.path}", f"--port={port}", cwd=tmp_path)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 2 and out == ""
-    assert err == f"error: port {port} is in use; choose another with --port, or any that is free with --port=0\n"
+    assert err == f"error: port {port} is in use; choose another --port, or --port=0 for any that is free\n"
 
 
 def test_it_listens_on_loopback_alone_unless_told_otherwise():

@@ -38,7 +38,7 @@ def hostile_atlas(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
         (corpus / f"{i}{NAME}").write_text(" ".join([text] * (1 if len(text) > 1000 else 4)), encoding="utf-8")
     (corpus / "names.jsonl").write_text(json.dumps({"id": LONG_NAME, "text": "A text of a long name. " * 20}))
     model = make_model(folder / ("m" * 200))
-    settings = Settings(model=str(model), corpus=str(corpus), seq_len=32, keep=16, examples=12, max_sequences=80)
+    settings = Settings.of(model=str(model), corpus=str(corpus), seq_len=32, keep=16, examples=12, max_sequences=80)
     run = Run(folder / "run", settings, quiet=True)
     atlas_of(run)
     return open_atlas(run.directory.path)
