@@ -14,7 +14,7 @@ from nejax.errors import UserError
 from nejax.models.choices import Architecture
 from nejax.models.sae.architectures import ARCHITECTURES
 from nejax.pipeline.corpus.documents import refuse_no_corpus
-from nejax.pipeline.run.settings import Settings
+from nejax.pipeline.run.settings import Settings, settings_by_name
 from nejax.pipeline.stages.collect import COLLECT
 from nejax.pipeline.stages.inputs import INPUTS
 from nejax.pipeline.stages.run import Run
@@ -87,7 +87,7 @@ def test_the_help_of_build_atlas_is_by_subject(tmp_path: Path):
     assert all(2 <= len(of_part) <= 7 for of_part in names)
     flat = [name for of_part in names for name in of_part]
     source = (EXPERIMENTS / "atlas" / "flags.py").read_text()
-    assert sorted(flat) == sorted(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
+    assert sorted(flat) == sorted([*re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source), *settings_by_name()])
     assert "  --keep (128)\n      Best examples kept of each neuron" in help_
     assert "  --[no]census (false)\n" in help_ and "  --height\n" in help_
 
