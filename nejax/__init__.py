@@ -12,9 +12,10 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 if TYPE_CHECKING:
     from nejax.atlas.atlas import Atlas, open_atlas
+    from nejax.atlas.build import build_atlas
     from nejax.atlas.entries import Example, Feature
     from nejax.atlas.neuron import Neuron
-    from nejax.errors import UserError
+    from nejax.errors import SettingError, UserError
     from nejax.models.loading import LoadedModel, load_model
     from nejax.models.reading import Branches, Editor, LayerView, Reader
     from nejax.models.sae.architectures import SAE, GatedSAE, JumpReLUSAE, TopKSAE
@@ -40,12 +41,16 @@ if TYPE_CHECKING:
         sum_unit_embeddings,
     )
     from nejax.neuron.split import Split, calibrated_height, split
+    from nejax.pipeline.passes.arrays import collect
+    from nejax.pipeline.passes.collect import Collection
+    from nejax.pipeline.run.settings import Settings
 
 _EXPORTED = {
     "atlas.atlas": "Atlas open_atlas",
+    "atlas.build": "build_atlas",
     "atlas.entries": "Example Feature",
     "atlas.neuron": "Neuron",
-    "errors": "UserError",
+    "errors": "SettingError UserError",
     "models.loading": "LoadedModel load_model",
     "models.reading": "Branches Editor LayerView Reader",
     "models.sae.architectures": "SAE GatedSAE JumpReLUSAE TopKSAE",
@@ -65,6 +70,9 @@ _EXPORTED = {
     "neuron.polysemanticity": "Polysemanticity count_unit_embeddings neuron_embedding_loss polysemanticity "
     "streaming_mean_distance sum_unit_embeddings",
     "neuron.split": "Split calibrated_height split",
+    "pipeline.passes.arrays": "collect",
+    "pipeline.passes.collect": "Collection",
+    "pipeline.run.settings": "Settings",
 }
 """Public names by module, as they are imported above for whoever checks types."""
 

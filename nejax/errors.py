@@ -11,8 +11,8 @@ class UserError(ValueError):
 
     Args:
         message: what was wrong, and what was expected.
-        mend: how to fix it. Settings that it names stand in braces, `"use {precision}=float32"`: what they are called is
-            for whoever says it; a command line has dashes before them. (A brace that is meant is written twice.)
+        mend: how to fix it. Settings that it names stand in braces, `"use {precision}=float32"`: whoever says it knows
+            what they are called; a command line has dashes before them. (A brace that is meant is written twice.)
 
     Example:
         >>> nejax.silhouette(1 - np.eye(6), labels=[0, 0, 1])

@@ -65,8 +65,8 @@ class Setting(NamedTuple):
         accepted = (int, float) if self.kind is float else self.kind
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
             return _TYPES[self.kind]
-        if isinstance(value, str) and not is_decodable(value):
-            return "a name in UTF-8; rename it, or name a folder or a link that is"
+        if isinstance(value, str):
+            return None if is_decodable(value) else "a name in UTF-8; rename it, or name a folder or a link that is"
         if self.at_least is not None and value < self.at_least:
             return f"at least {self.at_least}"
         return None if self.within is None or self.within.has(value) else str(self.within)

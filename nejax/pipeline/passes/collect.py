@@ -29,7 +29,13 @@ from nejax.pipeline.run.spread import EVERYWHERE, ROWS, ReplicatedModel
 
 
 class Collection(NamedTuple):
-    """What collection knows of every neuron so far. All fields have leading axes `n_layers`, `d_mlp`."""
+    """What collection knows of every neuron so far. All fields have leading axes `n_layers`, `d_mlp`.
+
+    Example:
+        >>> found = nejax.collect(nejax.load_model("gpt2-tiny").model, np.array([[0, 5, 9, 5]]), keep=2)
+        >>> found.examples.sequence[0, 185].tolist(), found.moments.count[0, 185].item()
+        ([0, -1], 3.0)
+    """
 
     examples: TopExamples
     """The best K examples, strongest first."""
