@@ -3,6 +3,7 @@
 from typing import Any
 
 from nejax.atlas.explorer.shards import BLOCK, PAGE, PEAKS_PAGE, VERSION, Shards
+from nejax.atlas.rows import ExampleRow, FeatureRow, NeuronRow, columns_of, json_columns
 from nejax.atlas.search import LONGEST_QUERY
 
 MOST_OFFSET = 999_999_999
@@ -99,7 +100,7 @@ class _Places:
         self.neuron = _below(shards.d_mlp)
         self.block = _below(shards.n_blocks)
         self.sequence = _below(shards.n_sequences)
-        self.measures = {column.name: _COUNT if column.integer else _MAYBE for column in shards.columns}
+        self.measures = {column.name: columns_of(NeuronRow)[column.name].schema for column in shards.columns}
         self.columns = list(self.measures)
 
 
@@ -166,12 +167,7 @@ def _bands() -> Schema:
 def _feature() -> Schema:
     return _object(
         {
-            "n_examples": _POSITIVE,
-            "cohesion": _MAYBE,
-            "max_activation": _NUMBER,
-            "frequency": {**_MAYBE_SHARE, "description": "Of the census's tokens, those that excite it."},
-            "coverage": {**_MAYBE_SHARE, "description": "Of the neuron's activation in the census, what is there."},
-            "peak_tokens": _array(_reference("PeakToken"), "The most frequent first."),
+            **_shown(FeatureRow),
             "central": {**_COUNT, "description": "Index of its central example in the neuron's."},
             "similar": _array(_reference("SimilarFeature"), "The most similar first."),
         }
@@ -180,11 +176,8 @@ def _feature() -> Schema:
 
 def _example(place: _Places) -> Schema:
     always = {
+        **_shown(ExampleRow),
         "sequence": place.sequence,
-        "position": {**_COUNT, "description": "Of the peak in the sequence."},
-        "activation": _NUMBER,
-        "feature": _COUNT,
-        "cohesion": _MAYBE,
         "document": _TEXT,
         "length": {**_POSITIVE, "description": "Tokens in the sequence."},
         "x": _MAYBE,
@@ -199,6 +192,11 @@ def _example(place: _Places) -> Schema:
     schema = _object({**always, **with_text, "importance": importance})
     dependent = {name: sorted({*with_text} - {name}) for name in (*with_text, "importance")}
     return {**schema, "required": list(always), "dependentRequired": dependent}
+
+
+def _shown(row: type) -> Schema:
+    """The columns of a type of row that are shown."""
+    return {name: columns_of(row)[name].schema for name in json_columns(row)}
 
 
 def _sequences(place: _Places) -> Schema:

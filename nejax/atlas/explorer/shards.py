@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nejax.atlas.explorer.columns import columns_of
+from nejax.atlas.explorer.columns import offered
 from nejax.atlas.files import AtlasFiles
 from nejax.atlas.plain import plain
 from nejax.atlas.reader import Reader, Similar
@@ -73,7 +73,7 @@ class Shards:
         self.d_mlp: int = meta["d_mlp"]
         self.n_sequences = len(reader.lengths)
         self.n_blocks = -(-self.n_sequences // BLOCK)
-        self.columns = columns_of(has_census=reader.has_census)
+        self.columns = offered(has_census=reader.has_census)
         """The measures of this atlas's neurons."""
         self.fingerprint = hashlib.blake2b(json.dumps(meta, sort_keys=True).encode(), digest_size=16).hexdigest()
         """Of what is known of the atlas as a whole; the same for a copy of it."""
