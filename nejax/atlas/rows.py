@@ -123,7 +123,7 @@ class ExampleRow:
     """Mean cosine similarity of its embedding to the others of its feature; NaN where there are none."""
 
 
-Row = TypeVar("Row", NeuronRow, FeatureRow, ExampleRow)
+Row = TypeVar("Row")
 
 TABLES: dict[type, str] = {
     NeuronRow: "neurons",

@@ -82,7 +82,14 @@ def test_importance_of_any_width_stands_at_its_tokens(full_atlas, tmp_path, widt
     np.save(copy / "importance.npy", stored)
     with closing(sqlite3.connect(copy / "atlas.sqlite")) as database, database:
         database.execute("UPDATE meta SET value = ? WHERE key = 'importance_window'", (str(width - 1),))
-    n_measured, n_other, _ = check_importance(neurons(Shards(AtlasFiles(copy))), open_atlas(copy))
+    atlas = open_atlas(copy)
+    examples = [example for layer in range(3) for i in range(64) for example in atlas.neuron(layer, i).examples]
+    for example, before_peak in zip(examples, stored[:, ::-1], strict=True):
+        expected = np.full(len(example.tokens), np.nan, np.float32)
+        n = min(width, example.peak + 1)
+        expected[example.peak - np.arange(n)] = before_peak[:n]
+        np.testing.assert_array_equal(example.importance, expected)
+    n_measured, n_other, _ = check_importance(neurons(Shards(AtlasFiles(copy))), atlas)
     assert (n_measured, n_other) == (len(stored) - len(stored[::3]), len(stored[::3]))
 
 
