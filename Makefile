@@ -1,10 +1,10 @@
-# make setup: an environment in .venv with nejax in it. make demo, make test and make explore build on it.
+# make setup: an environment in .venv with nejax in it. make demo, test, quick and explore build on it.
 PYTHON ?= python3
 BIN = .venv/bin
 # Processes that the tests are spread over; each takes up to 4 GB.
 WORKERS ?= 2
 
-.PHONY: setup demo test explore clean
+.PHONY: setup demo test quick explore clean
 
 setup: .venv/installed
 
@@ -22,10 +22,18 @@ setup: .venv/installed
 demo: .venv/installed
 	$(BIN)/python experiments/build_atlas.py
 
-# Tests of whole runs are compiled in a quicker way, which a process can have only for all of them (tests/conftest.py).
+# Some tests are compiled in a quicker way, which a process can have only for all of its tests (tests/conftest.py).
+QUICKLY = tests/experiments tests/pipeline tests/neuron/identities tests/atlas
+AS_USERS_DO = tests/neuron --ignore=tests/neuron/identities tests/models tests/test_*.py
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
 test: .venv/installed-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/pipeline tests/atlas tests/experiments
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/neuron tests/models tests/test_*.py
+	$(PYTEST) $(QUICKLY)
+	$(PYTEST) $(AS_USERS_DO)
+
+# What a developer runs after a change: all of it is compiled quickly.
+quick: .venv/installed-test
+	$(PYTEST) -m "not slow"
 
 explore: demo
 	$(BIN)/python experiments/explore.py

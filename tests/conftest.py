@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-OF_WHOLE_RUNS = {"atlas", "experiments", "pipeline"}
+COMPILED_QUICKLY = [TESTS / folder for folder in ("atlas", "experiments", "pipeline", "neuron/identities")]
 """Folders of tests in which no kernel is tested, and no result of JAX beside another library's."""
 
 # More than half of a small run is compilation: programs are kept from one run of the tests to the next, on one machine.
@@ -26,17 +26,22 @@ from jaxtyping import install_import_hook
 install_import_hook("nejax", "beartype.beartype")
 
 
+def is_compiled_quickly(path: Path, config: pytest.Config) -> bool:
+    """All of the quick part is, which is for the loop of change and test; the whole suite has it as users do."""
+    return config.option.markexpr == "not slow" or any(map(path.is_relative_to, COMPILED_QUICKLY))
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Where tests of whole runs alone are asked for, XLA makes machine code the quick way; a process has one way."""
+    """Where all that is asked for is compiled quickly, XLA makes machine code the quick way; a process has one way."""
     paths = [(config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in config.args]
-    if all(path.is_relative_to(TESTS) and {*path.relative_to(TESTS).parts[:1]} & OF_WHOLE_RUNS for path in paths):
+    if all(is_compiled_quickly(path, config) for path in paths):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Compile quickly where a test is of whole runs, here and in processes that it starts; else as users do."""
-    quickly = item.path.relative_to(TESTS).parts[0] in OF_WHOLE_RUNS
+    """Compile quickly or as users do, here and in processes that a test starts."""
+    quickly = is_compiled_quickly(item.path, item.config)
     if quickly != jax.config.read("jax_disable_most_optimizations"):
         jax.config.update("jax_disable_most_optimizations", quickly)
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly))

@@ -136,7 +136,7 @@ def run(face, problems, n_clusters, spherical, seed=0):
     """
     rng = np.random.default_rng(seed)
     data, mask = map(np.array, zip(*(face.pad(rng, problem) for problem in problems), strict=True))
-    numbers = np.broadcast_to(np.int32(0 if n_clusters is None else n_clusters), len(data))
+    numbers = np.broadcast_to(np.asarray(0 if n_clusters is None else n_clusters, np.int32), len(data))
     keys = keys_of(len(data))
     layer = _layer(face.function, n_clusters is None, spherical)
     results = []
@@ -147,4 +147,5 @@ def run(face, problems, n_clusters, spherical, seed=0):
             assert (found.labels[i][~mask[at[i]]] == -1).all()
             one = jax.tree.map(lambda leaf, i=i: leaf[i], found)
             results.append(one._replace(labels=one.labels[mask[at[i]]]))
+    assert layer._cache_size() == 1, "one compilation, whatever the masks and the numbers"
     return results

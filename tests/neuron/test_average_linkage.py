@@ -66,12 +66,10 @@ def of_neuron(batch, i):
     return jax.tree.map(lambda leaf: np.asarray(leaf)[i], batch)
 
 
-@pytest.mark.parametrize(
-    ("linkage", "n", "n_cases"), [(map_linkage, 12, 300), (map_linkage, 40, 200), (vmap_linkage, 40, 100)]
-)
-def test_equal_to_scipy(linkage, n, n_cases):
+@pytest.mark.parametrize(("linkage", "n_cases"), [(map_linkage, 200), (vmap_linkage, 100)])
+def test_equal_to_scipy(linkage, n_cases):
     """Where the nearest pair is nearest by more than float32 can blur, there is one answer: SciPy's."""
-    cases, distances, masks = batch_of_cases(DISTINCT, n_cases, n, seed=n_cases)
+    cases, distances, masks = batch_of_cases(DISTINCT, n_cases, 40, seed=n_cases)
     result = linkage(distances, masks)
     n_unambiguous = 0
     for i, case in enumerate(cases):
@@ -161,9 +159,8 @@ def test_distances_that_are_not_finite_give_no_answer(value):
         to_scipy(linkage)
 
 
-@pytest.mark.parametrize("n", [12, 40])
-def test_cut_is_fcluster(n):
-    cases, distances, masks = batch_of_cases(DISTINCT + TIED, 60, n, seed=n)
+def test_cut_is_fcluster():
+    cases, distances, masks = batch_of_cases(DISTINCT + TIED, 60, 40, seed=40)
     result = vmap_linkage(distances, masks)
     n_clusters = set()
     for i, case in enumerate(cases):
@@ -180,7 +177,7 @@ def test_cut_is_fcluster(n):
             np.testing.assert_array_equal(labels[linkage.mask], [order[label] for label in expected])
             assert (labels[~linkage.mask] == -1).all()
             n_clusters.add(len(order))
-    assert len(n_clusters) > n / 2
+    assert len(n_clusters) > 20
 
 
 def test_cut_of_the_longest_dendrogram():

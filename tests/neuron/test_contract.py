@@ -54,6 +54,7 @@ def test_every_exported_function_of_arrays_follows_the_rule():
             call(**{parameter.name: object() for parameter in required})
 
 
+@pytest.mark.slow
 def test_a_layer_over_constants():
     assert_all_pass("constants", (64, 64, 16), "assign", "polysemanticity")
 

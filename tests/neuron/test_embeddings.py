@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ from distance_cases import cosine_distances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
+from kmeans_cases import OfDistances, OfRows, run
 
 import nejax
 from nejax.neuron.embeddings import embedding_distances, neuron_embeddings, unit_embeddings
@@ -95,17 +98,20 @@ def test_gradient_against_finite_differences():
         )
 
 
+@jax.jit
+@functools.partial(jax.grad, argnums=(0, 1))
+def gradients_of_both(x, w):
+    return jnp.sum(embedding_distances(x, w)) + jnp.sum(unit_embeddings(x, w))
+
+
 @pytest.mark.parametrize("scale", [0, 1e-42, 1e-30, 1, 1e30])
 def test_gradients_are_finite_with_zero_tiny_huge_and_identical_rows(scale):
     x = np.ones((4, 3), "f4")
     x[1] = np.array([1, -2, 3], "f4") * np.float32(scale)
     x[3, 1] = 2
 
-    def loss(x, w):
-        # at 1e-30 the gradient itself is some 1e30, at 1e30 it is some 1e-30
-        return jnp.sum(embedding_distances(x, w)) + jnp.sum(unit_embeddings(x, w))
-
-    gradients = jax.grad(loss, (0, 1))(x, np.array([1, 0.5, -1], "f4"))
+    # at 1e-30 the gradient itself is some 1e30, at 1e30 it is some 1e-30
+    gradients = gradients_of_both(x, np.array([1, 0.5, -1], "f4"))
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     if scale == 0:
         np.testing.assert_array_equal(gradients[0][1], 0)
@@ -125,14 +131,17 @@ def test_what_differs_by_rounding_alone_has_one_direction(d):
 
 @pytest.mark.slow
 def test_no_clustering_makes_anything_of_rounding():
+    """In the shapes of the tests of k-means and of spectral clustering."""
     x, w = on_one_line(3)
-    distances, key, few = embedding_distances(x, w), jax.random.key(0), {"max_clusters": 3, "n_restarts": 1}
+    distances, n = np.asarray(embedding_distances(x, w)), len(x)
     units = x * w / np.linalg.norm(x * w, axis=1, keepdims=True)
+    full, mask = np.full((100, 100), np.nan, "f4"), np.arange(100) < n
+    full[:n, :n] = distances
     for labels in (
         nejax.cut(nejax.average_linkage(distances), 0.0),
         nejax.connected_components(distances, 0.0),
-        nejax.kmeans_from_distances(distances, None, key=key, **few).labels,
-        nejax.kmeans(units, None, key=key, **few).labels,
-        nejax.spectral(distances, key=key, **few).labels,
+        run(OfDistances, [distances], None, spherical=False)[0].labels,
+        run(OfRows, [OfRows.data(units)], None, spherical=False)[0].labels,
+        nejax.spectral(full, key=jax.random.key(0), mask=mask).labels[:n],
     ):
-        assert not np.asarray(labels).any()
+        assert len(labels) == n and not np.asarray(labels).any()

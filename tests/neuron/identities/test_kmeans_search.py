@@ -289,24 +289,6 @@ def test_jit_is_python(face, n_clusters):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@FACES
-def test_one_compilation_whatever_the_masks_and_numbers(face):
-    traces = []
-
-    @jax.jit
-    @jax.vmap
-    def layer(data, mask, k, key):
-        traces.append(data.shape)
-        settings = {"mask": mask, "key": key, "max_clusters": 5}
-        return face.function(data, k, **settings), face.function(data, None, **settings)
-
-    rng = np.random.default_rng(0)
-    data = np.array([face.data(x) for x in several(3)])
-    for share in (0.0, 0.5, 1.0):
-        layer(data, rng.uniform(size=(3, 14)) < share, rng.integers(1, 6, 3), keys_of(3))
-    assert len(traces) == 1
-
-
 @pytest.mark.parametrize(
     ("face", "inner"), [(OfRows, _kmeans), (OfDistances, _kmeans_from_distances)], ids=["rows", "distances"]
 )

@@ -1,4 +1,4 @@
-"""What must hold of every function of one neuron: padding, order, `vmap`, `jit`, and one compilation."""
+"""What must hold of every function of one neuron: padding, order and `jit`; see `contract_cases` for more."""
 
 import jax
 import jax.numpy as jnp
@@ -96,12 +96,6 @@ def test_the_order_of_the_examples_does_not_matter(seed):
             np.testing.assert_allclose(got["directions"][label], expected["directions"][before], rtol=1e-5, atol=1e-6)
 
 
-def a_layer(n_neurons=6, n=11):
-    x, w = (np.array(values) for values in zip(*(neuron(seed, n) for seed in range(n_neurons)), strict=True))
-    mask = np.random.default_rng(0).uniform(size=(n_neurons, n)) < np.linspace(0, 1, n_neurons)[:, None]
-    return x, w, mask
-
-
 @pytest.mark.slow
 def test_jit_is_python():
     x, w = neuron(0, n=4)
@@ -125,24 +119,6 @@ def test_a_loss_through_clusters_has_a_gradient():
     assert np.isfinite(gradient).all()
     # a small step against the gradient moves no example to another cluster and lowers the distances
     assert loss(x - 1e-3 * gradient) < loss(x)
-
-
-def test_one_compilation_for_a_layer_whatever_the_masks_and_heights():
-    traces = []
-
-    @jax.jit
-    @jax.vmap
-    def layer(distances, mask, height):
-        traces.append(distances.shape)
-        labels = cut(average_linkage(distances, mask), height)
-        return polysemanticity(distances, labels), connected_components(distances, height, mask)
-
-    rng = np.random.default_rng(0)
-    distances = jax.vmap(embedding_distances)(*a_layer()[:2])
-    for share in (0.0, 0.3, 0.7, 1.0):
-        heights = rng.uniform(0, 1, 6).astype("f4")
-        jax.block_until_ready(layer(distances, rng.uniform(size=(6, 11)) < share, heights))
-    assert len(traces) == 1
 
 
 def test_eager_calls_compile_once_for_a_shape():
