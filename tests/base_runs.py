@@ -1,8 +1,7 @@
-"""Folders that a test session makes once, whichever of its processes comes first, and copies of the runs in them."""
+"""Folders that a test session makes once, whichever of its processes comes first."""
 
-import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,9 @@ from filelock import FileLock
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that all processes of a test session read, and none changes.
+    """A folder that all processes of a test session copy, and none changes.
+
+    A run must be copied even to be read: only one process can open it at a time.
 
     Args:
         factory: of the session.
@@ -27,14 +28,3 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(folder)
             made.touch()
     return folder
-
-
-def copy_of(run: Path, to: Path, without: Iterable[str] = ()) -> Path:
-    """A run's copy, as it was before some stages were done."""
-    shutil.copytree(run, to)
-    manifest = json.loads((to / "manifest.json").read_text())
-    for stage in without:
-        del manifest["stages"][stage]
-        shutil.rmtree(to / stage, ignore_errors=True)
-    (to / "manifest.json").write_text(json.dumps(manifest))
-    return to

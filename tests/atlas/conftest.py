@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+from base_runs import made_once
 from small_run import make_corpus, make_model
 
 from nejax.atlas.atlas import Atlas, open_atlas
@@ -11,20 +13,41 @@ from nejax.atlas.build import atlas_of
 from nejax.pipeline.stages.run import Run, Settings
 
 
+def make_sources(folder: Path) -> None:
+    """A model and a corpus."""
+    make_model(folder / "model")
+    make_corpus(folder / "corpus")
+
+
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Of the small run, with its model and corpus."""
-    folder = tmp_path_factory.mktemp("sources")
-    model, corpus = make_model(folder / "model"), make_corpus(folder / "corpus")
-    return Settings.of(model=str(model), corpus=str(corpus), seq_len=32, keep=16, examples=12)
+    folder = made_once(tmp_path_factory, "small-sources", make_sources)
+    return Settings.of(model=str(folder / "model"), corpus=str(folder / "corpus"), seq_len=32, keep=16, examples=12)
+
+
+def finished(factory: pytest.TempPathFactory, name: str, settings: Settings, base: Path | None = None) -> Run:
+    """A run with its atlas, made once a session; of each process a copy.
+
+    Args:
+        base: a finished run, on which it goes on.
+    """
+
+    def make(folder: Path) -> None:
+        if base:
+            shutil.copytree(base, folder, dirs_exist_ok=True)
+        atlas_of(Run(folder, settings, quiet=True))
+
+    made = made_once(factory, name, make)
+    run = Run(shutil.copytree(made, factory.mktemp("runs") / name), settings, quiet=True)
+    atlas_of(run)
+    return run
 
 
 @pytest.fixture(scope="session")
 def run(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The small run, with its atlas."""
-    run = Run(tmp_path_factory.mktemp("runs") / "small", settings, quiet=True)
-    atlas_of(run)
-    return run
+    return finished(tmp_path_factory, "small", settings)
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +79,8 @@ def two_sided_atlas(two_sided_run: Run) -> Atlas:
 @pytest.fixture(scope="session")
 def full_run(settings: Settings, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The small run with everything that can be asked for: it takes on what the other one lacks."""
-    folder = tmp_path_factory.mktemp("runs") / "full"
-    shutil.copytree(run.directory.path, folder)
     asked = settings.but(importance=True, importance_examples=2, importance_window=6, census=True)
-    full = Run(folder, asked, quiet=True)
-    atlas_of(full)
-    return full
+    return finished(tmp_path_factory, "full", asked, run.directory.path)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
     tokenizer = train_tokenizer(texts, vocab_size=300, n_positions=SEQ_LEN)
     save_weights(Llama(CONFIG, rngs=nnx.Rngs(params=0)), folder / "model", tokenizer)
     settings = Settings.of(model=str(folder / "model"), corpus=str(corpus), seq_len=SEQ_LEN, keep=8, examples=6)
-    run = Run(folder / "run", settings, quiet=True)
+    run = Run(folder / "run", settings, quiet=True, batch_size=4)  # as in `test_gated_run.py`
     atlas_of(run)
     return open_atlas(run.directory.path)
 

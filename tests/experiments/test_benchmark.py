@@ -156,6 +156,8 @@ def test_importance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model, corpus = (flag.partition("=")[2] for flag in tiny_run(tmp_path / "world")[:2])
     tiny = {"model": model, "corpus": corpus, "seq_len": 32, "keep": 16, "examples": 12}
     monkeypatch.setattr(importance, "Settings", SimpleNamespace(of=lambda **settings: Settings.of(**tiny, **settings)))
+    seen, examples_of = [], importance._examples_of
+    monkeypatch.setattr(importance, "_examples_of", lambda run: seen.append(examples_of(run)) or seen[-1])
     small = ["--importance_sequences=4", "--importance_timed=2", "--importance_passes=24", "--repeats=2", "--run=out"]
     done = benchmark("importance", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -167,6 +169,11 @@ def test_importance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ]
     assert naive["passes"] == naive["n_pairs"] > shared["passes"] > ours["passes"] >= ours["n_places"] > 0
     assert all(f["tokens"] == 32 * f["passes"] for f in (naive, shared)) and ours["tokens"] < shared["tokens"] / 8
+    length: dict[tuple[int, int], int] = {}  # of the branch at each token that is taken away, to the last peak it reads
+    for sequence, position in zip(seen[0].peaks.sequence.tolist(), seen[0].peaks.position.tolist(), strict=True):
+        for taken in range(max(1, position - seen[0].window), position + 1):
+            length[sequence, taken] = max(length.get((sequence, taken), 0), position - taken + 1)
+    assert (ours["passes"], ours["tokens"]) == (len(length), sum(length.values()))
     assert naive["timed_passes"] == shared["timed_passes"] == 24 and ours["timed_passes"] == ours["passes"]
     for f in figures:
         assert 0 < f["fastest"] <= f["seconds"] <= f["slowest"]

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import tiny_run
 from scripts import refusals, run, run_process
-from tiny_run import tiny_run
 
 pytestmark = pytest.mark.slow
 compare = partial(run, "compare_runs")
@@ -16,11 +16,10 @@ compare = partial(run, "compare_runs")
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     """`a`; `b`: other batches, on one device, with other instructions, which round otherwise; `c`: in bfloat16."""
-    folder = tmp_path_factory.mktemp("runs")
-    flags = tiny_run(folder)
+    folder, flags = tmp_path_factory.mktemp("runs"), tiny_run.flags_of(tiny_run.sources_of(tmp_path_factory))
+    shutil.copytree(tiny_run.finished(tmp_path_factory), folder / "a")
     other = "--xla_force_host_platform_device_count=1 --xla_cpu_max_isa=AVX"
     for done in (
-        run("build_atlas", *flags, f"--run={folder / 'a'}"),
         run_process("build_atlas", *flags, f"--run={folder / 'b'}", "--batch_size=5", XLA_FLAGS=other),
         run("build_atlas", *flags, f"--run={folder / 'c'}", "--precision=bfloat16"),
     ):
@@ -72,10 +71,10 @@ def test_what_is_refused(runs, tmp_path):
     manifest["settings"]["max_repeats"] = 5
     (other / "manifest.json").write_text(json.dumps(manifest))
     refused = {
-        "is not a run": [str(runs / "a"), str(runs / "model")],
+        "is not a run": [str(runs / "a"), str(runs)],
         "max_repeats 2 and 5": [str(runs / "a"), str(other)],
         "--tolerance=2: expected": [str(runs / "a"), str(runs / "b"), "--tolerance=2"],
-        "cannot be written": [str(runs / "a"), str(runs / "b"), f"--out={runs / 'texts.txt' / 'x'}"],
+        "cannot be written": [str(runs / "a"), str(runs / "b"), f"--out={runs / 'a' / 'summary.txt' / 'x'}"],
     }
     for words, said in zip(refused, refusals("compare_runs", [*refused.values()]), strict=True):
         assert said and words in said

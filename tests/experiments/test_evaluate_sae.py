@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 from scripts import refusal, refusals, run, run_process
-from tiny_run import tiny_run
+from tiny_run import flags_of, sources_of
 
 from nejax.models.sae.architectures import SAE
 from nejax.models.sae.files import save_sae
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> list[str]:
-    return tiny_run(tmp_path_factory.mktemp("world"))[:2]
+    return flags_of(sources_of(tmp_path_factory))[:2]
 
 
 def saved(folder: Path, world: list[str], *, d_in: int = 32, hook: str = "blocks.1.mlp.hook_in") -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from scripts import Killed, refusal, refusals, run, run_process
-from tiny_run import tiny_run
+from tiny_run import flags_of, sources_of
 
 from nejax.models.sae.files import load_sae
 from nejax.models.sae.hook_points import Site
@@ -26,7 +26,7 @@ def train(world: list[str], *flags: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> list[str]:
     """The flags of a tiny model and a little text."""
-    return tiny_run(tmp_path_factory.mktemp("world"))[:2]
+    return flags_of(sources_of(tmp_path_factory))[:2]
 
 
 @pytest.fixture(scope="module")

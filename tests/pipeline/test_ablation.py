@@ -73,6 +73,7 @@ def test_padding_is_one_pass_for_each_peak_and_token(model, sequences, peaks, pl
     assert_same(run(model, sequences, peaks, "padding"), expected)
 
 
+@pytest.mark.slow
 def test_deletion_moves_what_follows_forward_and_its_own_token_is_padded(model, sequences, peaks, plain):
     def without(tokens: np.ndarray, place: int, position: int) -> np.ndarray:
         if place == position:
@@ -86,6 +87,7 @@ def test_deletion_moves_what_follows_forward_and_its_own_token_is_padded(model, 
     assert_same(run(model, sequences, peaks, "deletion"), expected)
 
 
+@pytest.mark.slow
 def test_mean_puts_the_mean_input_in_the_place(model, sequences, peaks, plain):
     real = np.arange(SEQ_LEN) < sequences.length[:, None]
     shift = mean_less_padding(model, sequences.tokens, real, PADDING)
@@ -99,6 +101,7 @@ def test_mean_puts_the_mean_input_in_the_place(model, sequences, peaks, plain):
     assert_same(run(model, sequences, peaks, "mean", mean_shift=shift), expected)
 
 
+@pytest.mark.slow
 def test_gradient_is_the_slope_towards_padding(model, sequences, peaks, plain):
     """Central differences; half of the 1e-3 that a float32 slope is known to, over inputs that differ by about 1."""
     embedding = np.asarray(model.token_embedding.embedding[...])
@@ -111,6 +114,7 @@ def test_gradient_is_the_slope_towards_padding(model, sequences, peaks, plain):
     assert np.array_equal(np.isnan(found), np.isnan(run(model, sequences, peaks, "padding")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ablation", ["padding", "deletion"])
 def test_how_branches_are_packed_does_not_matter(model, sequences, peaks, ablation, monkeypatch):
     whole = run(model, sequences, peaks, ablation)

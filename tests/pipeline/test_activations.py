@@ -88,6 +88,7 @@ def test_inputs_are_those_of_the_whole_model_at_the_right_positions(read, sequen
     np.testing.assert_allclose(read(sequences), inputs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_site_of_the_last_layer(model, sequences, where):
     few, layer, names = some(sequences, slice(5)), N_LAYERS - 1, ("resid_pre", "resid_mid", "mlp_output", "resid_post")
 
@@ -169,6 +170,7 @@ def test_a_stream_that_begins_in_the_middle_is_the_same_to_the_bit(first: int, s
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_batch_sizes_cut_the_same_stream_and_seeds_make_others(stream, read, sequences, tmp_path):
     small = np.concatenate(list(itertools.islice(stream.batches(10), 60)))
     large = np.concatenate(list(itertools.islice(stream.batches(300), 2)))
@@ -177,6 +179,7 @@ def test_batch_sizes_cut_the_same_stream_and_seeds_make_others(stream, read, seq
     assert np.abs(next(other.batches(300)) - large[:300]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_buffer_larger_than_the_corpus_and_one_of_a_sequence(read, sequences, inputs, tmp_path):
     shards = shards_of(sequences, tmp_path)
     whole = InputStream(read, shards, buffer=10**6, seed=0)

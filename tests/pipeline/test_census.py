@@ -161,12 +161,14 @@ def test_the_batch_size_does_not_matter(batch_size, model, sequences, options, e
     assert_close(census(model, from_number(sequences), batch_size=batch_size, **options), expected, n_ties=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 5, 16])
 def test_nor_does_the_width_of_the_blocks(width, model, sequences, options, expected, monkeypatch):
     monkeypatch.setattr(census_tiles, "_WIDTH_ON_CPU", width)
     assert_close(census(model, from_number(sequences), batch_size=8, **options), expected, n_ties=2)
 
 
+@pytest.mark.slow
 def test_other_backends_compute_the_same(model, sequences, options, expected, monkeypatch):
     for module in (census_tiles, one_kernel):
         monkeypatch.setattr(module, "on_cpu", lambda: False)

@@ -1,9 +1,10 @@
 """The census of whole tiny runs: it fits the other stages, is resumed, and samples."""
 
+import shutil
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from base_runs import copy_of
 from stage_stores import layers_of, store_of
 from tiny_gpt2 import D_MLP, N_LAYERS
 from world import DEAD, a_run
@@ -29,7 +30,7 @@ def settings(plain_settings) -> Settings:
 
 @pytest.fixture(scope="module")
 def run(settings, features_done, tmp_path_factory) -> Run:
-    run = a_run(copy_of(features_done, tmp_path_factory.mktemp("finished") / "run"), settings)
+    run = a_run(shutil.copytree(features_done, tmp_path_factory.mktemp("finished") / "run"), settings)
     store_of(run, CENSUS)
     return run
 
@@ -69,6 +70,7 @@ def test_the_store_fits_those_of_the_other_stages(run, store):
     assert not run.partial("census").exists()
 
 
+@pytest.mark.slow
 def test_frequencies_are_at_least_those_of_the_stored_examples(run, store):
     """Whatever example its own feature has, the census met it too."""
     n_tokens, at = run.directory.manifest["stages"]["census"]["tokens"], 0
@@ -90,6 +92,7 @@ def test_frequencies_are_at_least_those_of_the_stored_examples(run, store):
     assert at == len(store["frequency"]) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clustering", ["average", "kmeans"])
 def test_minimums_and_what_becomes_of_the_examples(clustering, settings, run, tmp_path):
     """Neuron by neuron, by the definitions. Without a height, it is the calibrated one."""
@@ -135,10 +138,11 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_census_that_was_killed_goes_on_to_the_same_bits(settings, features_done, tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "LOOK_EVERY", 2)
-    whole = store_of(a_run(copy_of(features_done, tmp_path / "whole"), settings), CENSUS)
-    killed = copy_of(features_done, tmp_path / "killed")
+    whole = store_of(a_run(shutil.copytree(features_done, tmp_path / "whole"), settings), CENSUS)
+    killed = shutil.copytree(features_done, tmp_path / "killed")
     save, seen = Checkpoints.save, []
 
     def dying(self: Checkpoints, n_sequences: int, store: Store) -> None:
@@ -155,12 +159,13 @@ def test_a_census_that_was_killed_goes_on_to_the_same_bits(settings, features_do
     assert seen == [8, 16] and len([*(killed / "census.partial").iterdir()]) == 1
     # One that asks for other sequences has nothing to do with it.
     other = settings.but(census_sequences=9)
-    expected = store_of(a_run(copy_of(features_done, tmp_path / "sample"), other), CENSUS)
-    assert_identical(store_of(a_run(copy_of(killed, tmp_path / "other"), other), CENSUS), expected)
+    expected = store_of(a_run(shutil.copytree(features_done, tmp_path / "sample"), other), CENSUS)
+    assert_identical(store_of(a_run(shutil.copytree(killed, tmp_path / "other"), other), CENSUS), expected)
     assert_identical(store_of(a_run(killed, settings), CENSUS), whole)
     assert not (killed / "census.partial").exists()
 
 
+@pytest.mark.slow
 def test_a_sample_is_drawn_with_the_seed_and_all_is_no_sample(run, store, settings, features_done, tmp_path):
     n = len(run.sizes[0])
     found = {}
@@ -170,8 +175,9 @@ def test_a_sample_is_drawn_with_the_seed_and_all_is_no_sample(run, store, settin
         "other": {"census_sequences": 9, "seed": 1},
         "all": {"census_sequences": n + 5},
     }.items():
-        folder = copy_of(features_done, tmp_path / name) if changes.get("seed", 0) == settings.seed else tmp_path / name
-        one = a_run(folder, settings.but(**changes))
+        if "seed" not in changes:
+            shutil.copytree(features_done, tmp_path / name)
+        one = a_run(tmp_path / name, settings.but(**changes))
         found[name] = store_of(one, CENSUS)
         facts = one.directory.manifest["stages"]["census"]
         assert facts["sequences"] == min(n, changes["census_sequences"])

@@ -15,9 +15,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def runs(features_done, batches_of_7, bfloat16) -> dict[str, Path]:
+def runs(features_done, batches_of_7, bfloat16, tmp_path_factory) -> dict[str, Path]:
     """In batches of 4 and of 7, and in bfloat16."""
-    return {"four": features_done, "seven": batches_of_7, "half": bfloat16}
+    made, folder = {"four": features_done, "seven": batches_of_7, "half": bfloat16}, tmp_path_factory.mktemp("runs")
+    return {name: shutil.copytree(run, folder / name) for name, run in made.items()}
 
 
 def test_the_batch_size_leaves_nothing_unexplained(runs):

@@ -1,9 +1,10 @@
 """The importance stage of a whole tiny run: one plain pass for each example and token, resuming, bad tokens."""
 
+import shutil
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from base_runs import copy_of
 from flax import nnx
 from stage_stores import layers_of, store_of
 from tiny_gpt2 import D_MLP
@@ -30,7 +31,7 @@ def settings(plain_settings) -> Settings:
 
 @pytest.fixture(scope="module")
 def run(settings, features_done, tmp_path_factory) -> Run:
-    run = a_run(copy_of(features_done, tmp_path_factory.mktemp("finished") / "run"), settings)
+    run = a_run(shutil.copytree(features_done, tmp_path_factory.mktemp("finished") / "run"), settings)
     store_of(run, IMPORTANCE)
     return run
 
@@ -87,21 +88,23 @@ def test_facts_say_what_it_took_and_how_the_ways_agree(run, store):
         assert 0 <= pair["same_token"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ablation", ["deletion", "mean", "gradient"])
 def test_the_other_ways_are_stored_too(ablation, store, settings, features_done, tmp_path):
     changed = settings.but(importance_by=ablation)
-    found = store_of(a_run(copy_of(features_done, tmp_path / "run"), changed), IMPORTANCE)
+    found = store_of(a_run(shutil.copytree(features_done, tmp_path / "run"), changed), IMPORTANCE)
     assert np.array_equal(np.isnan(found["without"]), np.isnan(store["without"]))
     same = np.isclose(found["without"], store["without"], rtol=1e-4, equal_nan=True)
     assert not same.all()
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_it_ends_with_the_same_bits(run, store, settings, features_done, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
     monkeypatch.setattr(importance_module, "PEAKS", 20)
-    again = a_run(copy_of(features_done, tmp_path / "run"), settings, checkpoint_seconds=0.0)
+    again = a_run(shutil.copytree(features_done, tmp_path / "run"), settings, checkpoint_seconds=0.0)
     save, saved = Checkpoints.save, []
 
     def save_and_die(self: Checkpoints, n: int, store: Store) -> None:
@@ -121,6 +124,7 @@ def test_killed_and_run_again_it_ends_with_the_same_bits(run, store, settings, f
     assert {**before, "seconds": 0, "blocks": 0} == {**after, "seconds": 0, "blocks": 0}
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_with_other_settings_it_starts_anew(store, settings, features_done, tmp_path, monkeypatch):
     """What is not done may be asked for in another way; half of the old answer is no part of the new one."""
 
@@ -132,7 +136,7 @@ def test_killed_and_run_again_with_other_settings_it_starts_anew(store, settings
         raise Killed
 
     monkeypatch.setattr(importance_module, "PEAKS", 20)
-    copy_of(features_done, tmp_path / "run")
+    shutil.copytree(features_done, tmp_path / "run")
     save = Checkpoints.save
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Checkpoints, "save", save_and_die)

@@ -97,12 +97,14 @@ def importance_of(model: GPT2, tokens: np.ndarray, peak: np.ndarray, ablation: A
     return np.asarray(token_importance(jnp.asarray(activation), jnp.asarray(without)))
 
 
+@pytest.mark.slow
 def test_the_neuron_fires_at_the_second_a_alone(model, planted):
     tokens, _, second = planted
     expected = np.where(np.arange(SEQ) == second[:, None], 0.5, 0)
     np.testing.assert_allclose(activations_of(model, tokens), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ablation", ["padding", "deletion", "mean"])
 def test_the_pair_that_came_before_is_what_it_needs(model, planted, ablation: Ablation):
     tokens, first, second = planted
@@ -112,6 +114,7 @@ def test_the_pair_that_came_before_is_what_it_needs(model, planted, ablation: Ab
     np.testing.assert_allclose(found, np.where(place >= 1, needed, np.nan), atol=1e-5)  # 3e-7 here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ablation", ["padding", "deletion", "mean"])
 def test_what_came_twice_is_not_needed_twice(model, ablation: Ablation):
     """A B ... A B ... A: without one A there is the other pair. Without one B half of what is copied is not B."""

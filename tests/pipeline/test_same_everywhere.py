@@ -15,7 +15,7 @@ MAY_JUMP_AFTER_A_TIE = {"fired", "merges", "silhouette"}
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory) -> Command:
-    return Command(tmp_path_factory.mktemp("same"))
+    return Command(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -93,6 +93,7 @@ def brute_force(x, w_in, activation, level, n_examples) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_neurons_at_levels_are_those_of_a_loop(model, sequences):
     x = SiteReader(model, Site(1, "mlp_input"), rule=RULE)(sequences)
     units = neurons_of(model, 1)
@@ -110,6 +111,7 @@ def test_neurons_at_levels_are_those_of_a_loop(model, sequences):
         assert found.n_fired[dead] == 0 and np.isnan(distance[dead])
 
 
+@pytest.mark.slow
 def test_latents_read_what_their_encoder_reads(inputs):
     sae = TopKSAE(D_MODEL, 20, k=3, normalize="layer_norm", rngs=nnx.Rngs(1))
     x, units = read_by_encoder(sae, inputs, batch_size=50), latents_of(sae)

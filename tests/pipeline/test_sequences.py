@@ -187,6 +187,7 @@ def test_rows_by_piece_are_each_numbers_own(numbers, sizes):
 # --- stopped, and gone on with
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0, 10])
 def test_stopped_at_any_shard_or_within_one_it_goes_on_to_the_same_bits(
     start, documents, tokenizer, finished, whole, tmp_path

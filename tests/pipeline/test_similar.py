@@ -182,6 +182,7 @@ def approximate(request, monkeypatch):
     similar._merge_on.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recall", [0.5, 0.8, 0.95])
 def test_recall_below_one(recall, approximate, blocks):
     """As many of the true neighbours are found as were asked for, and nothing that is found is wrong."""

@@ -23,6 +23,8 @@ from nejax.pipeline.stages.order import finish
 from nejax.pipeline.stages.run import Run
 from nejax.pipeline.stages.similar import SIMILAR
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["the", "a", "cat", "dog", "house", "river", "sang", "ran", "red", "blue", "and", "of", "naïve", "東京"]
 N_LAYERS, D_MODEL, D_MLP = 3, 64, 12
 COPIES = [((0, 7), (1, 9)), ((0, 10), (0, 8))]

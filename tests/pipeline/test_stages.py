@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from base_runs import copy_of
 from stage_stores import layers_of, store_of
 from tiny_gpt2 import D_MLP, N_LAYERS
 from world import DEAD, EXAMPLES, KEEP, N_SEQUENCES, SEQ_LEN, a_run
@@ -79,7 +78,7 @@ def settings(plain_settings) -> Settings:
 
 @pytest.fixture(scope="module")
 def finished(settings, features_done, tmp_path_factory) -> Run:
-    run = a_run(copy_of(features_done, tmp_path_factory.mktemp("finished") / "run"), settings)
+    run = a_run(shutil.copytree(features_done, tmp_path_factory.mktemp("finished") / "run"), settings)
     everything(run)
     return run
 
@@ -209,6 +208,7 @@ def killing(stage: str, mark: Callable[..., None], marked: bool = True) -> Calla
     return kill
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_a_run_ends_with_the_same_bits(settings, finished, tmp_path, monkeypatch):
     """Killed with a store written and not yet marked, or just marked; the last finds everything half done."""
     mark = RunDirectory.mark
@@ -234,6 +234,7 @@ def test_killed_again_and_again_a_run_ends_with_the_same_bits(settings, finished
     assert facts(last) == facts(finished), "with the digests of all stores"
 
 
+@pytest.mark.slow
 def test_stages_run_one_by_one_give_the_same_bits(settings, finished, tmp_path, monkeypatch):
     for stage in (TOKENS, COLLECT, INPUTS):
         stage.of(a_run(tmp_path / "run", settings))
@@ -248,7 +249,7 @@ def test_stages_run_one_by_one_give_the_same_bits(settings, finished, tmp_path, 
 
 @pytest.mark.slow
 def test_the_batch_size_changes_neither_examples_nor_features(settings, stores, batches_of_7, tmp_path):
-    other = everything(a_run(copy_of(batches_of_7, tmp_path / "run"), settings, batch_size=7))
+    other = everything(a_run(shutil.copytree(batches_of_7, tmp_path / "run"), settings, batch_size=7))
     for name in ("sequence", "position", "input_of"):
         assert np.array_equal(other["inputs"][name], stores["inputs"][name]), name
     for layer in range(N_LAYERS):
@@ -275,7 +276,7 @@ def test_folded_weights_change_the_inputs_and_not_the_examples(settings, stores,
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 2e-2), ("float16", 3e-3)])
 def test_half_precision(precision, tolerance, settings, stores, bfloat16, tmp_path):
     if precision == "bfloat16":
-        copy_of(bfloat16, tmp_path / "run")
+        shutil.copytree(bfloat16, tmp_path / "run")
     half = everything(a_run(tmp_path / "run", settings.but(precision=precision)))
     a, b = half["collect"]["activation"], stores["collect"]["activation"]
     alive = b[..., 0] > 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from test_same_everywhere import assert_same
 from test_stores import turn_bits
+from tiny_run import finished
 from whole_runs import ROOT, Command, free_port
 
 pytestmark = pytest.mark.slow
@@ -17,13 +18,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory) -> Command:
-    return Command(tmp_path_factory.mktemp("survival"))
+    return Command(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def base(command: Command) -> Path:
+def base(command: Command, tmp_path_factory) -> Path:
     """A run that nothing happened to."""
-    return command.finish_here("base")
+    return shutil.copytree(finished(tmp_path_factory), command.folder / "base")
 
 
 def atlas_of(run: Path) -> dict[str, bytes]:

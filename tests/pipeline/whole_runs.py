@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import scripts
-from experiments.tiny_run import tiny_run
+import tiny_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,11 +19,11 @@ class Command:
     """Builds atlases of one model and corpus: 2 layers of 48 neurons, 39 sequences.
 
     Args:
-        folder: for the model, the corpus and all runs.
+        factory: of the session; of a new folder for all runs.
     """
 
-    def __init__(self, folder: Path):
-        self.folder, self.flags = folder, tiny_run(folder)
+    def __init__(self, factory: pytest.TempPathFactory):
+        self.folder, self.flags = factory.mktemp("runs"), tiny_run.flags_of(tiny_run.sources_of(factory))
 
     def start(self, run: str, *flags: str, devices: int = 1, **environment: str) -> subprocess.Popen[str]:
         """Start a process on the run of that name, with so many devices."""

@@ -353,6 +353,7 @@ def test_the_description_holds(shards):
     assert failures(shards) == []
 
 
+@pytest.mark.slow
 def test_a_wrong_description_would_be_noticed(shards, monkeypatch):
     monkeypatch.setattr(shards, "sequences", lambda block: {"first": "none"})
     assert "GET /data/v1/sequences/{block}.json: response_schema_conformance" in failures(shards)
