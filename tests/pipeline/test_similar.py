@@ -272,19 +272,17 @@ def test_queries_that_are_no_features_are_refused(queries):
 def test_the_number_of_devices_does_not_matter(tmp_path):
     """Three cores that are devices of their own; 64 features do not divide by three."""
     code = (
-        "import sys, numpy as np, jax; jax.config.update('jax_num_cpu_devices', int(sys.argv[1]))\n"
+        "import sys, numpy as np, jax; jax.config.update('jax_num_cpu_devices', 3)\n"
         "from nejax.pipeline.passes.similar import similar_features\n"
+        "from nejax.pipeline.run.devices import mesh_of\n"
         "inputs = np.random.default_rng(0).normal(size=(64, 24)).astype(np.float32)\n"
-        "np.savez(sys.argv[2], *similar_features(inputs, np.arange(64) // 2, k=9, threshold=0.1))\n"
-        "print(jax.device_count())"
+        "for n in (1, 3):\n"
+        "    mesh = mesh_of(jax.devices()[:n])\n"
+        "    found = similar_features(inputs, np.arange(64) // 2, k=9, threshold=0.1, mesh=mesh)\n"
+        "    np.savez(f'{sys.argv[1]}/{n}.npz', *found)"
     )
-    found = []
-    for n in (1, 3):
-        file = tmp_path / f"{n}.npz"
-        command = [sys.executable, "-c", code, str(n), str(file)]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == str(n)
-        found.append(list(np.load(file).values()))
-    np.testing.assert_array_equal(found[0][0], found[1][0])
-    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-6)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=True)
+    alone, together = (list(np.load(tmp_path / f"{n}.npz").values()) for n in (1, 3))
+    np.testing.assert_array_equal(together[0], alone[0])
+    np.testing.assert_allclose(together[1], alone[1], rtol=1e-6)
