@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nejax.neuron.assignment import Assignment, assign, min_similarity
     from nejax.neuron.clustering.average_linkage import Linkage, average_linkage, cut, to_scipy
     from nejax.neuron.clustering.connected_components import connected_components
-    from nejax.neuron.clustering.kernel_kmeans import KernelKMeans, kmeans_from_distances
+    from nejax.neuron.clustering.kernel_kmeans import kmeans_from_distances
     from nejax.neuron.clustering.kmeans import KMeans, kmeans
     from nejax.neuron.clustering.quality import Silhouette, adjusted_rand_index, silhouette
     from nejax.neuron.clustering.spectral import Spectral, spectral
@@ -59,7 +59,7 @@ _EXPORTED = {
     "neuron.assignment": "Assignment assign min_similarity",
     "neuron.clustering.average_linkage": "Linkage average_linkage cut to_scipy",
     "neuron.clustering.connected_components": "connected_components",
-    "neuron.clustering.kernel_kmeans": "KernelKMeans kmeans_from_distances",
+    "neuron.clustering.kernel_kmeans": "kmeans_from_distances",
     "neuron.clustering.kmeans": "KMeans kmeans",
     "neuron.clustering.quality": "Silhouette adjusted_rand_index silhouette",
     "neuron.clustering.spectral": "Spectral spectral",

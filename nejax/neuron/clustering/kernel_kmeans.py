@@ -1,7 +1,6 @@
 """k-means of examples of which only the cosine distances are known."""
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,34 +10,11 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, ScalarLike
 
 from nejax.neuron.array_function import array_function
 from nejax.neuron.clustering.descent import clusters_of, inertia_of
+from nejax.neuron.clustering.kmeans import KMeans
 from nejax.neuron.clustering.kmeans_search import Settings, search, settled
 from nejax.neuron.clustering.pairs import masked_distances
 from nejax.neuron.defaults import MIN_SILHOUETTE, N_RESTARTS
 from nejax.neuron.embeddings import ROUNDINGS
-
-
-class KernelKMeans(NamedTuple):
-    """A neuron's examples in clusters around centroids, known by their distances alone.
-
-    Example:
-        >>> x, w = np.eye(4)[[0, 0, 1, 1, 1, 2]], np.ones(4)
-        >>> found = nejax.kmeans_from_distances(nejax.embedding_distances(x, w), 3, key=jax.random.key(0))
-        >>> print(found.n_clusters, found.converged)
-        3 True
-    """
-
-    labels: Int[Array, " n"]
-    """`[n]` int32 0..n_clusters-1 in order of first appearance; -1 where masked, and everywhere if there is no answer:
-    a distance between unmasked rows that is negative or not finite, an array `n_clusters` outside 1..max_clusters."""
-    inertia: Float[Array, ""]
-    """`[]` sum over the rows of the squared distance to their centroid; NaN if there is no answer."""
-    n_clusters: Int[Array, ""]
-    """`[]` int32 number of clusters; fewer than asked for if fewer rows differ. 0 if all is masked, or no answer."""
-    silhouettes: Float[Array, " max_clusters"] | None
-    """`[max_clusters]` if the number of clusters was chosen: entry `k - 1` is the mean silhouette of `k` clusters, NaN
-    where that is not defined, as for one. None if the number was given."""
-    converged: Bool[Array, ""]
-    """`[]` whether no row could be moved to another cluster to lower the inertia; false if `max_steps` came first."""
 
 
 @array_function
@@ -53,7 +29,7 @@ def kmeans_from_distances(
     max_steps: int = 100,
     spherical: bool = False,
     min_silhouette: ScalarLike = MIN_SILHOUETTE,
-) -> KernelKMeans:
+) -> KMeans:
     """The k-means clusters of unit vectors, from their cosine distances.
 
     Exactly what `kmeans` does with the unit vectors, which are never needed: `|u_i - u_j|^2 = 2 d_ij`, and the squared
@@ -68,7 +44,7 @@ def kmeans_from_distances(
             silhouettes are those of the cosine distances.
 
     Returns:
-        A `KernelKMeans`. `inertia` is differentiable in the distances, with the labels held fixed.
+        A `KMeans` without centroids. `inertia` is differentiable in the distances, with the labels held fixed.
 
     Raises:
         UserError: the distances are not square, the mask has another length, a number is out of range, or `n_clusters`
@@ -95,7 +71,7 @@ def _kmeans_from_distances(
     key: Array,
     *,
     settings: Settings,
-) -> KernelKMeans:
+) -> KMeans:
     distances, mask, pairs = masked_distances(distances, mask)
     rounding = ROUNDINGS * jnp.finfo(distances.dtype).eps
     valid = jnp.all(jnp.where(pairs, jnp.isfinite(distances) & (distances >= -rounding), True))
@@ -105,4 +81,4 @@ def _kmeans_from_distances(
     found = search(2 * known, known, mask, n_clusters, min_silhouette, key=key, settings=settings)
     size = {"max_clusters": settings.max_clusters, "spherical": settings.spherical}
     inertia = inertia_of(clusters_of(2 * distances, found.labels, **size))
-    return KernelKMeans(inertia=jnp.where(n_clusters > 0, inertia, jnp.nan), **found._asdict())
+    return KMeans(centroids=None, inertia=jnp.where(n_clusters > 0, inertia, jnp.nan), **found._asdict())

@@ -27,12 +27,13 @@ class KMeans(NamedTuple):
         3 (3, 4) True
     """
 
-    centroids: Float[Array, "max_clusters d"]
+    centroids: Float[Array, "max_clusters d"] | None
     """`[max_clusters, d]` row `c` is the mean of the rows of cluster `c`; spherical: of its unit rows, at length 1, or
-    zero if they cancel out. NaN where there is no cluster `c`."""
+    zero if they cancel out. NaN where there is no cluster `c`. None from `kmeans_from_distances`."""
     labels: Int[Array, " n"]
     """`[n]` int32 0..n_clusters-1 in order of first appearance; -1 where masked, and everywhere if there is no answer:
-    an unmasked row that is not finite, an array `n_clusters` outside 1..max_clusters."""
+    an unmasked row that is not finite, or a distance between unmasked ones that is negative or not finite; an array
+    `n_clusters` outside 1..max_clusters."""
     inertia: Float[Array, ""]
     """`[]` sum over the rows of the squared distance to their centroid, in the squared units of `x`; NaN if there is no
     answer. Spherical: `2 (1 - cos)`, summed."""

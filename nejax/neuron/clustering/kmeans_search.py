@@ -31,7 +31,7 @@ class Settings(NamedTuple):
 
 
 class Partition(NamedTuple):
-    """The result of the search; the fields are those of `KernelKMeans`."""
+    """The result of the search; the fields are those of `KMeans`."""
 
     labels: Int[Array, " n"]
     n_clusters: Int[Array, ""]
