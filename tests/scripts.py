@@ -5,6 +5,7 @@ What differs from a process of its own: JAX keeps the devices and the programs t
 
 import contextlib
 import gc
+import importlib
 import io
 import os
 import runpy
@@ -13,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from absl import app, flags
 
@@ -52,6 +54,15 @@ def run(
             status = 1
     stdout, stderr = (stream.buffer.getvalue().decode() for stream in streams)  # pyright: ignore[reportAttributeAccessIssue]
     return subprocess.CompletedProcess(command, status, stdout, stderr)
+
+
+def module_of(script: str) -> ModuleType:
+    """A script as a module, whose functions are tested. Its flags are forgotten: another script may have the same."""
+    _forget_flags()
+    try:
+        return importlib.import_module(script)
+    finally:
+        _forget_flags()
 
 
 class Killed(BaseException):
@@ -113,7 +124,7 @@ def run_process(
 @contextlib.contextmanager
 def _as_new(command: list[str], stdin: str) -> Iterator[None]:
     """No flags but absl's own; modules that define flags are imported anew."""
-    argv, standard_input = sys.argv, sys.stdin
+    argv, standard_input, locked = sys.argv, sys.stdin, _locked()
     _forget_flags()
     try:
         sys.argv, sys.stdin = command, io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
@@ -121,7 +132,14 @@ def _as_new(command: list[str], stdin: str) -> Iterator[None]:
     finally:
         sys.argv, sys.stdin = argv, standard_input
         _forget_flags()
-        gc.collect()  # a run directory is locked as long as it is referred to
+        if _locked() - locked:  # as long as they are referred to
+            gc.collect()
+
+
+def _locked() -> set[str]:
+    """The run directories that this process holds."""
+    folders = sys.modules.get("nejax.pipeline.run.folders")
+    return set(folders._LOCKS) if folders else set()
 
 
 def _forget_flags() -> None:

@@ -1,6 +1,8 @@
 """The document of keys is that of the lists."""
 
-import key_tables
+from scripts import module_of
+
+key_tables = module_of("key_tables")
 
 
 def test_the_document_is_up_to_date():

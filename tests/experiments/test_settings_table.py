@@ -1,10 +1,12 @@
 """The table of settings in README.md is that of the code."""
 
 import pytest
-import settings_table
+from scripts import module_of
 
 from nejax.errors import UserError
 from nejax.pipeline.run.settings import Settings
+
+settings_table = module_of("settings_table")
 
 
 def test_it_is_written_anew_after_a_change():

@@ -21,6 +21,8 @@ from nejax.atlas.explorer.shards import NoShard, Shards, to_json
 from nejax.atlas.files import AtlasFiles
 from nejax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 CLOSE = 5e-5
 """Of a number: half a unit of its fifth digit, where that digit counts most."""
 
