@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from jax.sharding import Mesh
+
 from nejax.atlas.atlas import Atlas, open_atlas
 from nejax.atlas.schema import FOLDER
 from nejax.atlas.write import damage_of, write_atlas
@@ -13,12 +15,17 @@ from nejax.pipeline.stages.run import Run
 
 
 def build_atlas(
-    directory: Path | str, settings: Settings | None = None, *, batch_size: int = 16, quiet: bool = False
+    directory: Path | str,
+    settings: Settings | None = None,
+    *,
+    batch_size: int = 16,
+    mesh: Mesh | None = None,
+    quiet: bool = False,
 ) -> Atlas:
     """Split every neuron of a model into its features: the whole way from text to an atlas.
 
-    It runs on all devices that JAX has. On CPU that is one, unless more are asked for before JAX is first used
-    (`jax.config.update("jax_num_cpu_devices", n)`); how many does not change the result.
+    It runs on all devices that JAX has, or on those of a mesh. On CPU JAX has one, unless more are asked for before it
+    is first used (`jax.config.update("jax_num_cpu_devices", n)`); how many does not change the result.
 
     Args:
         directory: of the run, made if it is not there. What is done there is reused: a call that was interrupted goes
@@ -26,6 +33,7 @@ def build_atlas(
         settings: everything that decides the result. Default: `Settings()`, the bundled gpt2-tiny on Python's
             documentation.
         batch_size: sequences a pass of the model, on all devices together; does not change the result beyond rounding.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
         quiet: show no progress bars.
 
     Returns:
@@ -43,7 +51,7 @@ def build_atlas(
         >>> atlas.neuron(0, 3).features[0].examples[0].activation > 0
         True
     """
-    return open_atlas(atlas_of(Run(directory, settings or Settings(), batch_size=batch_size, quiet=quiet)))
+    return open_atlas(atlas_of(Run(directory, settings or Settings(), batch_size=batch_size, mesh=mesh, quiet=quiet)))
 
 
 def atlas_of(run: Run) -> Path:

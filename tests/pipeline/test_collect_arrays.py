@@ -53,3 +53,8 @@ def test_what_cannot_be_read_is_refused(said, model):
     tokens, length = arguments.pop("tokens"), arguments.pop("length")
     with pytest.raises(UserError, match=said):
         arrays.collect.__wrapped__(model, tokens, length, **arguments)
+
+
+def test_it_runs_on_the_devices_that_are_given(model, sequences):
+    with pytest.raises(UserError, match="a mesh with the axes"):
+        nejax.collect(model, sequences.tokens, keep=6, mesh=jax.make_mesh((1,), ("rows",)))

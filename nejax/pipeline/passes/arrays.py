@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Int
 
 from nejax.errors import SettingError, UserError
@@ -26,6 +27,7 @@ def collect(
     special: Sequence[int] = (),
     first_position: int = 1,
     batch_size: int = 16,
+    mesh: Mesh | None = None,
 ) -> Collection:
     """Read tokens through a model; of every neuron keep its best examples, and how its activation is spread.
 
@@ -42,6 +44,7 @@ def collect(
         special: token ids that are never a peak, such as `tokenizer.all_special_ids`.
         first_position: the first that may be a peak; by default 1, as position 0 is an attention sink.
         batch_size: sequences a pass, on all devices together.
+        mesh: the devices, see `nejax.pipeline.run.devices.mesh_of`; all of them, if None.
 
     Returns:
         NumPy arrays with leading axes n_layers, d_mlp: `examples`, with `activation`, `sequence` and `position` [K],
@@ -73,7 +76,7 @@ def collect(
             yield _piece(model, on_host[first : first + PIECE], length[first : first + PIECE], first)
 
     rule = PeakRule.of(np.array(sorted(special), np.int32), first_position)
-    return streaming.collect(model, pieces, keep=keep, rule=rule, batch_size=batch_size)
+    return streaming.collect(model, pieces, keep=keep, rule=rule, batch_size=batch_size, mesh=mesh)
 
 
 def _checked(model: Any, tokens: Any, length: Any) -> np.ndarray:
