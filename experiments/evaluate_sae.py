@@ -15,7 +15,8 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from nejax.scripts import read_flags, run_script
+from nejax.pipeline.run.settings import CorpusSettings, check_seq_len
+from nejax.scripts import read_flags, run_script, setting_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("sae", None, "The SAE: a folder, or a name on the Hub. Needed.")
@@ -27,7 +28,7 @@ flags.DEFINE_string("hook", None, "The place that the SAE reads (default: what t
 flags.DEFINE_list("corpus", ["python-docs"], "Where text comes from: python-docs, files, folders, Hub names.")
 flags.DEFINE_float("held_out", 0.1, "Only the documents that train_sae.py held out with this; 0: all.", 0.0, 0.5)
 flags.DEFINE_integer("n_tokens", 50_000, "Inputs that it is judged on, or all there are.", lower_bound=2)
-flags.DEFINE_integer("seq_len", 128, "Tokens a sequence, BOS included.", lower_bound=3)
+setting_flags(CorpusSettings, "seq_len")
 flags.DEFINE_integer("first_position", 1, "First position that is read; 0 reads BOS too.", lower_bound=0)
 flags.DEFINE_integer("examples", 100, "Examples of each latent and neuron: the first that excite it.", lower_bound=2)
 flags.DEFINE_float("height", 0.05, "At which the average linkage of a latent's examples is cut.", 0.0, 2.0)
@@ -68,8 +69,7 @@ def evaluate() -> Scorecard:
     weights = needed_input_weights(hook) or "native"
     model, tokenizer, _, fingerprint = load_model(name, dtype=jnp.dtype(FLAGS.precision), input_weights=weights)
     site = site_in_model(loaded, hook, name, model.config)
-    if FLAGS.seq_len > model.config.n_positions:
-        raise UserError(f"--seq_len={FLAGS.seq_len}: model {name} has {model.config.n_positions} positions")
+    check_seq_len(FLAGS.seq_len, model.config.n_positions, name)
 
     peaks = PeakRule.of(sorted(tokenizer.all_special_ids), FLAGS.first_position)
     read = SiteReader(model, site, rule=peaks, centred=loaded.centred, batch_size=FLAGS.batch_size)

@@ -2,7 +2,7 @@
 
 Produces, in `--run`: `model/` (config, safetensors, tokenizer: transformers and nejax load it), `metrics.jsonl`,
 `loss.png`, `result.json` with the held-out bits per byte, and Orbax checkpoints from which the same command resumes
-exactly where it was.
+exactly where it was. The model has as many positions as a sequence has tokens, `--seq_len`.
 
     python experiments/train_lm.py                                   # a small model on Python's documentation
     python experiments/train_lm.py --corpus=texts/,more.jsonl.xz --n_layers=12 --d_model=768 --n_heads=12 \\
@@ -19,7 +19,8 @@ from typing import Any
 
 from absl import flags, logging
 
-from nejax.scripts import read_flags, run_script
+from nejax.pipeline.run.settings import CorpusSettings
+from nejax.scripts import read_flags, run_script, setting_flags, setting_values
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("corpus", ["python-docs"], "Where text comes from: python-docs, files, folders, Hub names.")
@@ -29,7 +30,7 @@ flags.DEFINE_integer("n_layers", 2, "Layers.", lower_bound=1)
 flags.DEFINE_integer("d_model", 128, "Width of the residual stream.", lower_bound=1)
 flags.DEFINE_integer("n_heads", 4, "Attention heads; must divide d_model.", lower_bound=1)
 flags.DEFINE_integer("d_mlp", None, "Neurons a layer (default: 4 d_model).", lower_bound=1)
-flags.DEFINE_integer("seq_len", 256, "Tokens a sequence, BOS included; also the model's positions.", lower_bound=2)
+setting_flags(CorpusSettings, "seq_len", seq_len=256)
 flags.DEFINE_integer("batch_size", 16, "Sequences a step.", lower_bound=1)
 flags.DEFINE_integer("steps", 200, "Steps in all; the learning rate follows a cosine over them.", lower_bound=1)
 flags.DEFINE_integer("warmup", 50, "Steps of linear warm-up.", lower_bound=0)
@@ -39,7 +40,7 @@ flags.DEFINE_float("weight_decay", 0.1, "Decoupled weight decay of the blocks' m
 flags.DEFINE_float("clip", 1.0, "Gradients are clipped to this norm.", lower_bound=0.0)
 flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Type in which products read their operands.")
 flags.DEFINE_float("held_out", 0.05, "Fraction of the documents kept for validation.", 0.0, 0.5)
-flags.DEFINE_integer("max_sequences", None, "Stop reading text after this many sequences.")
+setting_flags(CorpusSettings, "max_sequences", max_sequences=None)
 flags.DEFINE_integer("evaluate_every", 200, "Steps between looks at a sample of the held-out text.", lower_bound=1)
 flags.DEFINE_integer("checkpoint_every", 200, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the weights and of the order of the text.")
@@ -111,7 +112,7 @@ def main(argv: list[str]) -> None:
         vocab_size=FLAGS.vocab_size,
         seq_len=FLAGS.seq_len,
         held_out=FLAGS.held_out,
-        max_sequences=FLAGS.max_sequences,
+        max_sequences=setting_values()["max_sequences"],
         anew=not directory.is_done("text"),
     )
     directory.mark("text", {"sequences": len(text.tokens), "held_out": len(held_out.tokens)})

@@ -20,7 +20,8 @@ from typing import Any, get_args
 from absl import flags, logging
 
 from nejax.models.choices import Architecture
-from nejax.scripts import read_flags, run_script
+from nejax.pipeline.run.settings import CorpusSettings, InputWeights, ModelSettings, check_seq_len
+from nejax.scripts import read_flags, run_script, setting_flags, setting_values
 
 SPARSITY = {"standard": 0.02, "jumprelu": 0.001, "gated": 0.02}
 """The default weights of this loss, for inputs of mean length `sqrt(d_in)`."""
@@ -29,15 +30,14 @@ N_HELD_OUT = 20_000
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run", "runs/train_sae", "Where everything is written; an unfinished run there is resumed.")
-flags.DEFINE_string("model", "gpt2-tiny", "gpt2-tiny (comes with the package), gpt2, a Hub name, or a directory.")
-flags.DEFINE_enum("input_weights", None, ["native", "folded"], "Default: what --site needs, or else native.")
+setting_flags(ModelSettings, "model")
+flags.DEFINE_enum("input_weights", None, get_args(InputWeights), "Default: what --site needs, or else native.")
 flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Type in which the model's products read operands.")
 flags.DEFINE_string("site", "mlp_input", "What the SAE reads: a hook's name, or the name of a value beside --layer.")
 flags.DEFINE_integer("layer", None, "The layer, where --site does not name it (default: 2, or the last).")
 flags.DEFINE_list("corpus", ["python-docs"], "Where text comes from: python-docs, files, folders, Hub names.")
 flags.DEFINE_float("held_out", 0.1, "Fraction of the documents kept for validation.", 0.0, 0.5)
-flags.DEFINE_integer("max_sequences", 8192, "Stop reading text after so many sequences; 0: read all.", lower_bound=0)
-flags.DEFINE_integer("seq_len", 128, "Tokens a sequence, BOS included.", lower_bound=3)
+setting_flags(CorpusSettings, "max_sequences", "seq_len", max_sequences=8192)
 flags.DEFINE_integer("first_position", 1, "First position that is read; 0 reads BOS too.", lower_bound=0)
 flags.DEFINE_integer("buffer", 32_768, "The most inputs in a block of the shuffling buffer.", lower_bound=1)
 flags.DEFINE_enum("architecture", "topk", get_args(Architecture), "How it is chosen which latents fire.")
@@ -144,10 +144,9 @@ def main(argv: list[str]) -> None:
     config = loaded.model.config
     site = find_site(FLAGS.site, FLAGS.layer, config.n_layers)
     hook = hook_name(site, input_weights=input_weights)
-    if FLAGS.seq_len > config.n_positions:
-        raise UserError(f"--seq_len={FLAGS.seq_len}: model {FLAGS.model} has {config.n_positions} positions")
+    check_seq_len(FLAGS.seq_len, config.n_positions, FLAGS.model)
     directory = RunDirectory(FLAGS.run, settings | {"model fingerprint": loaded.fingerprint})
-    text = {"held_out": FLAGS.held_out, "seq_len": FLAGS.seq_len, "max_sequences": FLAGS.max_sequences or None}
+    text = {"held_out": FLAGS.held_out, "seq_len": FLAGS.seq_len, "max_sequences": setting_values()["max_sequences"]}
     read = SiteReader(
         loaded.model, site, rule=PeakRule.of(sorted(loaded.tokenizer.all_special_ids), FLAGS.first_position)
     )

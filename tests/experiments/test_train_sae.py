@@ -96,7 +96,7 @@ REFUSED = {
     "--k=97: there are --d_sae=96 latents": ["--k=97"],
     "--sparsity=1: topk has no such loss": ["--sparsity=1"],
     "--input_weights=native": ["--site=blocks.1.ln2.hook_normalized", "--input_weights=native"],
-    "--seq_len=65: model": ["--seq_len=65"],
+    "--seq_len=65: expected at most": ["--seq_len=65"],
 }
 
 

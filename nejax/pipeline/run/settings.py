@@ -9,7 +9,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from nejax.errors import SettingError, UserError
+from nejax.errors import SettingError, UserError, literal
 from nejax.models.choices import EmbedBy
 from nejax.neuron.defaults import (
     HEIGHT_QUANTILE,
@@ -338,6 +338,16 @@ def _place_of(name: str) -> tuple[str, Setting]:
         near = difflib.get_close_matches(name, known)
         raise UserError(f"there is no setting {name!r}", f"expected {' or '.join(near)}" if near else "")
     return known[name]
+
+
+def check_seq_len(seq_len: int, n_positions: int, model: str) -> None:
+    """Refuse sequences that are longer than a model can read.
+
+    Raises:
+        SettingError: names how many positions it has.
+    """
+    if seq_len > n_positions:
+        raise SettingError("seq_len", seq_len, literal(f"at most {n_positions}, as many positions as {model} has"))
 
 
 def decided_late() -> dict[str, str]:

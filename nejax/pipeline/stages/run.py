@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from nejax.errors import SettingError, UserError, literal
+from nejax.errors import SettingError, UserError
 from nejax.models.families.two_sided import TwoSided
 from nejax.models.loading import LoadedModel, load_model
 from nejax.models.sae.latents import load_latents
@@ -27,7 +27,7 @@ from nejax.pipeline.run.constants import CHUNK_MIB
 from nejax.pipeline.run.directory import DamagedStore, RunDirectory
 from nejax.pipeline.run.processes import first_then_all, is_first
 from nejax.pipeline.run.progress import progress_bar
-from nejax.pipeline.run.settings import Settings, decided_late
+from nejax.pipeline.run.settings import Settings, check_seq_len, decided_late
 from nejax.pipeline.stages.same_model import keep_model, refuse_other_model
 
 T = TypeVar("T")
@@ -101,11 +101,8 @@ class Run:
     @functools.cached_property
     def loaded(self) -> LoadedModel:
         """The model; refused if it is not the one that the run's earlier stages read."""
-        s, seq_len = self.settings.model, self.settings.corpus.seq_len
-        loaded = self.load(s.precision)
-        n_positions = loaded.model.config.n_positions
-        if seq_len > n_positions:
-            raise SettingError("seq_len", seq_len, literal(f"at most {n_positions}, as many positions as {s.name} has"))
+        s, loaded = self.settings.model, self.load(self.settings.model.precision)
+        check_seq_len(self.settings.corpus.seq_len, loaded.model.config.n_positions, s.name)
         manifest = self.directory.manifest
         found = {"name": loaded.name, "fingerprint": loaded.fingerprint, "sides": loaded.model.sides}
         before = manifest.setdefault("model", found)
