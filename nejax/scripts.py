@@ -40,16 +40,14 @@ def setting_flags(group: type[Group], *names: str, **defaults: Any) -> None:
     if not names:
         subject(group.SUBJECT)
     known = {one.name: one for one in settings_in(group)}
-    module = sys._getframe(1).f_globals["__name__"]
-    where = sys.argv[0] if module == "__main__" else module
     for name in names or known:
         one = known[name]
         _SETTINGS[name] = one
-        default, about = defaults.get(name, one.default), {"help": flagged(one.help), "module_name": where}
+        default, about = defaults.get(name, one.default), flagged(one.help)
         if one.choices:
-            flags.DEFINE_enum(name, default, list(one.choices), **about)
+            flags.DEFINE_enum(name, default, list(one.choices), about)
         else:
-            _KINDS[one.kind](name, default, **about)
+            _KINDS[one.kind](name, default, about)
 
 
 _KINDS: dict[type, Callable[..., Any]] = {
@@ -68,6 +66,16 @@ def setting_values() -> dict[str, Any]:
 def _value_of(one: Setting) -> Any:
     value = flags.FLAGS[one.name].value
     return None if value == 0 and one.is_optional and one.default is not None else value
+
+
+def own_flags(script: str) -> dict[str, Any]:
+    """The values of the flags that a script defines, those of settings among them, by name.
+
+    Args:
+        script: the name it was started by, `argv[0]`.
+    """
+    own = [flag for module in (script, __name__) for flag in flags.FLAGS.get_key_flags_for_module(module)]
+    return {flag.name: flag.value for flag in own}
 
 
 def flagged(text: UserError | str) -> str:

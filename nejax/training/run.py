@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
-from absl import flags
 from matplotlib.figure import Figure
 
 from nejax.errors import UserError, refuse_undecodable
 from nejax.pipeline.corpus.sequences import ahead
 from nejax.pipeline.run.directory import stop_on_full_disk
 from nejax.pipeline.run.progress import progress_bar
+from nejax.scripts import own_flags
 from nejax.training.language_model import TrainState
 
 Metrics = list[dict[str, float | int]]
@@ -40,7 +40,7 @@ def settings_of_flags(script: str) -> dict[str, Any]:
     Raises:
         UserError: one is not UTF-8.
     """
-    settings = {flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(script) if flag.name != "run"}
+    settings = {name: value for name, value in own_flags(script).items() if name != "run"}
     for name, value in settings.items():
         for text in value if isinstance(value, list) else [value]:
             refuse_undecodable(f"{name}=", text)
