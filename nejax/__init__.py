@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nejax.neuron.clustering.kernel_kmeans import kmeans_from_distances
     from nejax.neuron.clustering.kmeans import KMeans, kmeans
     from nejax.neuron.clustering.quality import Silhouette, adjusted_rand_index, silhouette
+    from nejax.neuron.clustering.separated import Separated, separated
     from nejax.neuron.clustering.spectral import Spectral, spectral
     from nejax.neuron.clusters import central_examples, cohesion, feature_directions, feature_similarity
     from nejax.neuron.coordinates import PrincipalCoordinates, principal_coordinates
@@ -62,6 +63,7 @@ _EXPORTED = {
     "neuron.clustering.kernel_kmeans": "kmeans_from_distances",
     "neuron.clustering.kmeans": "KMeans kmeans",
     "neuron.clustering.quality": "Silhouette adjusted_rand_index silhouette",
+    "neuron.clustering.separated": "Separated separated",
     "neuron.clustering.spectral": "Spectral spectral",
     "neuron.clusters": "central_examples cohesion feature_directions feature_similarity",
     "neuron.coordinates": "PrincipalCoordinates principal_coordinates",

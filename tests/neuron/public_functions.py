@@ -92,6 +92,11 @@ CASES = {
     "neuron_embeddings": Case(nejax.neuron_embeddings, ("x", "w"), gradient=True),
     "polysemanticity": Case(nejax.polysemanticity, ("distances", "labels"), gradient=True),
     "principal_coordinates": Case(nejax.principal_coordinates, ("distances", "mask")),
+    "separated": Case(
+        lambda distances, linkage, height: nejax.separated(distances, linkage, height, min_support=2),
+        ("distances", "linkage", "height"),
+        has_nan=True,  # what speaks for features that there are not
+    ),
     "silhouette": Case(nejax.silhouette, ("distances", "labels"), gradient=True),
     "spectral": Case(
         lambda distances, key, mask: nejax.spectral(distances, key=key, mask=mask, max_clusters=4, n_restarts=2),

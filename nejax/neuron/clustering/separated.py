@@ -128,11 +128,11 @@ def _similarity(distances: Float[Array, "n n"], mask: Bool[Array, " n"]) -> Floa
     return jnp.where(pairs, 1 - whole, 0).astype(at_least_float32(distances))
 
 
-def _groups(
-    similarity: Float[Array, "n n"], linkage: Linkage, apart: _Apart, min_support: int
-) -> Int[Array, " n"]:
+def _groups(similarity: Float[Array, "n n"], linkage: Linkage, apart: _Apart, min_support: int) -> Int[Array, " n"]:
     """The node of the dendrogram that each example is left in: -1 if there are too few in it, or if masked."""
     n, dtype = similarity.shape[0], similarity.dtype
+    if n == 1:
+        return jnp.full(1, -1, jnp.int32)
     children = linkage.merges[:, :2].astype(jnp.int32)
     is_real = jnp.arange(n - 1, dtype=jnp.int32) < linkage.n_merges
     zero = zero_of(similarity, linkage.mask)
