@@ -103,7 +103,7 @@ KINDS = [(k, noise, n_outliers) for k in (0, 1, 2, 3, 5) for noise in (0.3, 0.8,
 def a_batch():
     """Neurons with 0 to 5 features, in every noise, some with outliers, padded with rows anywhere."""
     rng = np.random.default_rng(5)
-    cases = [features_in_noise(rng, k, int(rng.integers(24, N + 1)), noise, n_outliers=out) for k, noise, out in KINDS]
+    cases = [features_in_noise(rng, k, int(rng.integers(36, N + 1)), noise, n_outliers=out) for k, noise, out in KINDS]
     rows, masks = zip(*(padded(rng, distances, N) for distances, _ in cases), strict=True)
     return cases, np.array(rows), np.array(masks)
 

@@ -125,7 +125,7 @@ class _Apart(NamedTuple):
 def _similarity(distances: Float[Array, "n n"], mask: Bool[Array, " n"]) -> Float[Array, "n n"]:
     """`1 - d_ij`, and 0 on the diagonal and where masked."""
     whole, mask, pairs = masked_distances(lax.stop_gradient(distances), mask)
-    return jnp.where(pairs, 1 - whole, 0).astype(at_least_float32(distances))
+    return jnp.where(pairs, 1 - jnp.where(pairs, whole, 0), 0).astype(at_least_float32(distances))
 
 
 def _groups(similarity: Float[Array, "n n"], linkage: Linkage, apart: _Apart, min_support: int) -> Int[Array, " n"]:
@@ -135,13 +135,14 @@ def _groups(similarity: Float[Array, "n n"], linkage: Linkage, apart: _Apart, mi
         return jnp.full(1, -1, jnp.int32)
     children = linkage.merges[:, :2].astype(jnp.int32)
     is_real = jnp.arange(n - 1, dtype=jnp.int32) < linkage.n_merges
+    nodes = jnp.arange(2 * n - 1, dtype=jnp.int32)
     zero = zero_of(similarity, linkage.mask)
     leaves = jnp.eye(n, dtype=dtype) * linkage.mask.astype(dtype)[:, None]
     within = jnp.concatenate([leaves, jnp.zeros((n - 1, n), dtype)]) + zero.astype(dtype)
 
     def join(k: Int[Array, ""], within: Array) -> Array:
         both = within[children[k, 0]] + within[children[k, 1]]
-        return lax.dynamic_update_slice(within, jnp.where(is_real[k], both, 0)[None], (n + k, jnp.int32(0)))
+        return jnp.where((nodes == n + k)[:, None], jnp.where(is_real[k], both, 0)[None], within)
 
     within = lax.fori_loop(0, n - 1, join, within)  # [nodes, n]
     size = within.sum(axis=1)
@@ -163,13 +164,13 @@ def _groups(similarity: Float[Array, "n n"], linkage: Linkage, apart: _Apart, mi
     def spread_up(k: Int[Array, ""], state: tuple[Array, Array]) -> tuple[Array, Array]:
         split, below_split = state  # of each node: whether something in it splits, and whether its parent is split
         here = (splits[k] | split[children[k, 0]] | split[children[k, 1]]) & is_real[k]
-        split = jnp.where(jnp.arange(2 * n - 1) == n + k, here, split)
-        is_child = (jnp.arange(2 * n - 1)[:, None] == children[k]).any(axis=1) & is_real[k]
+        split = jnp.where(nodes == n + k, here, split)
+        is_child = ((nodes == children[k, 0]) | (nodes == children[k, 1])) & is_real[k]
         return split, jnp.where(is_child, here, below_split)
 
     nobody = jnp.zeros(2 * n - 1, bool) | (zero > 0)
     # The root has no parent; it is all there is if nothing splits.
-    is_root = jnp.arange(2 * n - 1, dtype=jnp.int32) == jnp.where(linkage.n_merges > 0, n + linkage.n_merges - 1, -1)
+    is_root = nodes == jnp.where(linkage.n_merges > 0, n + linkage.n_merges - 1, -1)
     split, below_split = lax.fori_loop(0, n - 1, spread_up, (nobody, nobody))
     is_group = ~split & (below_split | is_root) & (size >= min_support)
     found = is_group[:, None] & (within > 0)  # [nodes, n]
@@ -201,7 +202,7 @@ def _is_separated(separation: Array, direction_distance: Array, fewest: Array, a
 def _of_groups(groups: Int[Array, " n"], most: int, dtype: jnp.dtype) -> Float[Array, "n most"]:
     """Entry `(i, c)`: 1 where example `i` is in group `c`."""
     labels = relabel(groups, groups >= 0)
-    return (labels[:, None] == jnp.arange(most, dtype=jnp.int32)).astype(dtype)
+    return (labels[:, None] == jnp.arange(most, dtype=jnp.int32)[None]).astype(dtype)
 
 
 class _Pairs(NamedTuple):
@@ -220,7 +221,7 @@ class _Pairs(NamedTuple):
 
 def _pairs(similarity: Float[Array, "n n"], sides: Float[Array, "n most"]) -> _Pairs:
     number = sides.sum(axis=0)
-    score = similarity @ sides / jnp.maximum(number - sides, 1)
+    score = similarity @ sides / jnp.maximum(number[None] - sides, 1)
     mean = sides.T @ score / jnp.maximum(number, 1)[:, None]  # of group c to group d
     centred = score - sides @ mean  # of each example, less the mean of its own group
     second = jnp.einsum("ic,ik,il->ckl", sides, centred, centred)  # summed over the examples of group c
@@ -228,13 +229,13 @@ def _pairs(similarity: Float[Array, "n n"], sides: Float[Array, "n most"]) -> _P
     other = jnp.einsum("cdd->cd", second)
     mixed = jnp.einsum("ccd->cd", second)
     summed = own + other - 2 * mixed  # over the examples of c, of (score to c - score to d)^2
-    spread = (summed + summed.T) / jnp.maximum(number[:, None] + number, 1)
+    spread = (summed + summed.T) / jnp.maximum(number[:, None] + number[None], 1)
     within = jnp.diagonal(mean)
     between = (mean + mean.T) / 2
-    separation, direction_distance = _apart(within[:, None], within, between, spread)
+    separation, direction_distance = _apart(within[:, None], within[None], between, spread)
     there = number > 0
-    both = there[:, None] & there & ~jnp.eye(len(number), dtype=bool)
-    fewest = jnp.minimum(number[:, None], number)
+    both = there[:, None] & there[None] & ~jnp.eye(len(number), dtype=bool)
+    fewest = jnp.minimum(number[:, None], number[None])
     return _Pairs(separation, direction_distance, fewest, both, score, within)
 
 
@@ -258,7 +259,7 @@ def _merge_unseparated(
         sides, (_, kept, dropped) = state
         columns = jnp.arange(most)
         joined = sides[:, kept] + sides[:, dropped]
-        sides = jnp.where(columns == kept, joined[:, None], jnp.where(columns == dropped, 0, sides))
+        sides = jnp.where((columns == kept)[None], joined[:, None], jnp.where((columns == dropped)[None], 0, sides))
         return sides, least(sides)
 
     return lax.while_loop(lambda state: state[1][0], merge, (sides, least(sides)))[0]
@@ -273,12 +274,13 @@ def _assign(
 ) -> Float[Array, "n most"]:
     """Give each example to the nearest direction, or to none; drop what has too few then."""
     pairs, there = _pairs(similarity, sides), sides.sum(axis=0) > 0
-    cosine = jnp.where(there, pairs.score / jnp.sqrt(jnp.maximum(pairs.within, _LEAST_COSINE)), -jnp.inf)
+    lengths = jnp.sqrt(jnp.maximum(pairs.within, _LEAST_COSINE))[None]
+    cosine = jnp.where(there[None], pairs.score / lengths, -jnp.inf)
     nearest = jnp.argmax(cosine, axis=1)
-    is_nearest = nearest[:, None] == jnp.arange(sides.shape[1])
-    reached = (1 - pairs.score) <= _reach(pairs.within, apart)
-    assigned = (is_nearest & reached & there & mask[:, None]).astype(sides.dtype)
-    return jnp.where(assigned.sum(axis=0) >= min_support, assigned, 0)
+    is_nearest = nearest[:, None] == jnp.arange(sides.shape[1])[None]
+    reached = (1 - pairs.score) <= _reach(pairs.within, apart)[None]
+    assigned = (is_nearest & reached & there[None] & mask[:, None]).astype(sides.dtype)
+    return jnp.where((assigned.sum(axis=0) >= min_support)[None], assigned, 0)
 
 
 def _reach(within: Float[Array, " most"], apart: _Apart) -> Float[Array, " most"]:
@@ -292,7 +294,7 @@ def _result(
     n, most = sides.shape
     assigned = (sides.sum(axis=1) > 0) & fine
     labels = relabel(jnp.argmax(sides, axis=1).astype(jnp.int32), assigned)
-    ordered = (labels[:, None] == jnp.arange(most, dtype=jnp.int32)).astype(sides.dtype)
+    ordered = (labels[:, None] == jnp.arange(most, dtype=jnp.int32)[None]).astype(sides.dtype)
     pairs, there = _pairs(similarity, ordered), ordered.sum(axis=0) > 0
 
     def each(values: Float[Array, " most"], known: Bool[Array, " most"]) -> Float[Array, " n"]:
