@@ -57,7 +57,7 @@ if there are more, whatever the noise: a neuron whose weights are the sum of two
 of either. With 0.2 more splits that are real are found, and more within what one neuron calls one thing.
 """
 
-SEPARATION = 3.9, 7.0
+SEPARATION = 4.1, 7.0
 """`a` and `b` of `least_separation`."""
 
 

@@ -50,7 +50,17 @@ def separation_of(similarity, a, b):
     return (t_a.mean() - t_b.mean()) / np.sqrt(spread), 1 - cosine, within
 
 
+def inner(similarity, group, unrelated):
+    """A group without what is beyond its reach."""
+    inside = similarity[np.ix_(group, group)]
+    score = (inside.sum(axis=1) - np.diag(inside)) / max(len(group) - 1, 1)
+    return [i for i, mine in zip(group, score, strict=True) if 1 - mine <= (1 - score.mean() + unrelated) / 2]
+
+
 def strength(similarity, a, b, unrelated):
+    a, b = inner(similarity, a, unrelated), inner(similarity, b, unrelated)
+    if min(len(a), len(b)) < MIN_SUPPORT:
+        return 0
     separation, distance, _ = separation_of(similarity, a, b)
     return min(separation / least_separation(min(len(a), len(b))), distance / (RESOLUTION * unrelated))
 

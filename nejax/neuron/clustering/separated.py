@@ -61,16 +61,19 @@ def separated(
 
     1. More than chance makes. Each example has a score, `t_i = q_iA - q_iB`. The separation
        `(mean_A t - mean_B t) / sd`, where `sd` is the pooled standard deviation within A and within B, must exceed
-       `nejax.neuron.defaults.least_separation`, which noise without any feature does in fewer than 1 of 20 neurons.
+       `nejax.neuron.defaults.least_separation`, so that noise without any feature is split in about 1 of 20 neurons or
+       fewer.
     2. In different directions. With `W_A`, `W_B` the mean similarity within each and `b` that between, the cosine of
        the two directions is `b / sqrt(W_A W_B)`: noise that examples have each for themselves cancels. One minus this
        cosine must exceed `resolution * unrelated`.
 
+    The reach of a group is halfway from the mean distance within it to `unrelated`. An example whose mean distance to
+    the others exceeds it does not count in the two tests, and at least `min_support` must be left on each side.
+
     A dendrogram's merge splits its node if its two sides are separated, and all nodes above then. So different
     features may end at different heights. Of the groups that are left, those of at least `min_support` examples are
     features; two that are not separated from each other become one. At last each example goes to the nearest direction,
-    and to none if its mean distance to that feature's examples exceeds the feature's `reach`, halfway between the mean
-    distance within the feature and `unrelated`.
+    and to none if it is beyond that feature's reach.
 
     Args:
         distances: `[n, n]` cosine distances of the neuron embeddings, such as `embedding_distances`; only those above
@@ -108,7 +111,7 @@ def _separated(
     apart = _Apart(unrelated, resolution)
     groups = _groups(similarity, linkage, apart, min_support)
     sides = _of_groups(groups, max(1, similarity.shape[0] // min_support), similarity.dtype)
-    sides = _merge_unseparated(similarity, sides, apart)
+    sides = _merge_unseparated(similarity, sides, apart, min_support)
     for _ in range(2):
         sides = _assign(similarity, sides, linkage.mask, apart, min_support)
     fine = jnp.isfinite(similarity).all() & jnp.isfinite(apart.unrelated)
@@ -145,21 +148,17 @@ def _groups(similarity: Float[Array, "n n"], linkage: Linkage, apart: _Apart, mi
         return jnp.where((nodes == n + k)[:, None], jnp.where(is_real[k], both, 0)[None], within)
 
     within = lax.fori_loop(0, n - 1, join, within)  # [nodes, n]
-    size = within.sum(axis=1)
-
-    # Every merge's two sides at once.
-    of_node = similarity @ within.T  # [n, nodes]
-    side = within[children.T]  # [2, merges, n]
-    number = jnp.maximum(size[children.T], 1)  # [2, merges]
-    score = of_node.T[children.T] / jnp.maximum(number[:, :, None] - side, 1)  # mean similarity to each side
-    mean = jnp.einsum("smi,tmi->stm", side, score) / number[:, None]  # of side s to side t
-    t = score[0] - score[1]
-    from_mean = t - jnp.einsum("sm,smi->mi", mean[:, 0] - mean[:, 1], side)
-    spread = jnp.sum(from_mean**2 * (side[0] + side[1]), axis=1) / (number[0] + number[1])
+    # Every merge's two sides at once, without what is too far from the rest of its side.
+    inner = _inner(similarity, within.T, apart)  # [n, nodes]
+    side = inner.T[children.T]  # [2, merges, n]
+    number = side.sum(axis=2)  # [2, merges]
+    score = (similarity @ inner).T[children.T] / jnp.maximum(number[:, :, None] - side, 1)  # mean similarity to each
+    mean = jnp.einsum("smi,tmi->stm", side, score) / jnp.maximum(number, 1)[:, None]  # of side s to side t
+    from_mean = score[0] - score[1] - jnp.einsum("sm,smi->mi", mean[:, 0] - mean[:, 1], side)
+    spread = jnp.sum(from_mean**2 * (side[0] + side[1]), axis=1) / jnp.maximum(number[0] + number[1], 1)
     between = (mean[0, 1] + mean[1, 0]) / 2
     separation, direction_distance = _apart(mean[0, 0], mean[1, 1], between, spread)
-    fewest = jnp.minimum(number[0], number[1])
-    splits = is_real & (fewest >= min_support) & _is_separated(separation, direction_distance, fewest, apart)
+    splits = is_real & (_strength(separation, direction_distance, number.min(axis=0), apart, min_support) > 1)
 
     def spread_up(k: Int[Array, ""], state: tuple[Array, Array]) -> tuple[Array, Array]:
         split, below_split = state  # of each node: whether something in it splits, and whether its parent is split
@@ -172,7 +171,7 @@ def _groups(similarity: Float[Array, "n n"], linkage: Linkage, apart: _Apart, mi
     # The root has no parent; it is all there is if nothing splits.
     is_root = nodes == jnp.where(linkage.n_merges > 0, n + linkage.n_merges - 1, -1)
     split, below_split = lax.fori_loop(0, n - 1, spread_up, (nobody, nobody))
-    is_group = ~split & (below_split | is_root) & (size >= min_support)
+    is_group = ~split & (below_split | is_root) & (within.sum(axis=1) >= min_support)
     found = is_group[:, None] & (within > 0)  # [nodes, n]
     return jnp.where(found.any(axis=0), jnp.argmax(found, axis=0).astype(jnp.int32), -1)
 
@@ -194,9 +193,22 @@ def _apart(within_a: Array, within_b: Array, between: Array, spread: Array) -> t
     return separation, 1 - between / lengths
 
 
-def _is_separated(separation: Array, direction_distance: Array, fewest: Array, apart: _Apart) -> Bool[Array, "..."]:
-    enough = separation > least_separation(jnp.maximum(fewest, 1))
-    return enough & (direction_distance > apart.resolution * apart.unrelated)
+def _strength(
+    separation: Array, direction_distance: Array, fewest: Array, apart: _Apart, min_support: int
+) -> Float[Array, "..."]:
+    """Above 1 where two groups are separated: how far what is weakest exceeds what is demanded."""
+    wanted = apart.resolution * apart.unrelated
+    by_direction = jnp.where(wanted > 0, direction_distance / jnp.where(wanted > 0, wanted, 1), 0)
+    strength = jnp.minimum(separation / least_separation(jnp.maximum(fewest, 1)), by_direction)
+    return jnp.where(fewest >= min_support, strength, 0)
+
+
+def _inner(similarity: Float[Array, "n n"], sides: Float[Array, "n groups"], apart: _Apart) -> Float[Array, "n groups"]:
+    """Each group without the examples that are beyond its reach."""
+    number = sides.sum(axis=0)
+    score = similarity @ sides / jnp.maximum(number - 1, 1)[None]
+    within = (score * sides).sum(axis=0) / jnp.maximum(number, 1)
+    return sides * ((1 - score) <= _reach(within, apart)[None])
 
 
 def _of_groups(groups: Int[Array, " n"], most: int, dtype: jnp.dtype) -> Float[Array, "n most"]:
@@ -240,20 +252,20 @@ def _pairs(similarity: Float[Array, "n n"], sides: Float[Array, "n most"]) -> _P
 
 
 def _merge_unseparated(
-    similarity: Float[Array, "n n"], sides: Float[Array, "n most"], apart: _Apart
+    similarity: Float[Array, "n n"], sides: Float[Array, "n most"], apart: _Apart, min_support: int
 ) -> Float[Array, "n most"]:
     """Merge the two groups that are least separated, until all are separated from each other."""
     most = sides.shape[1]
 
     def least(sides: Array) -> tuple[Array, Array, Array]:
-        pairs = _pairs(similarity, sides)
-        by_chance = pairs.separation / least_separation(jnp.maximum(pairs.fewest, 1))
-        wanted = apart.resolution * apart.unrelated
-        by_direction = pairs.direction_distance / jnp.where(wanted > 0, wanted, 1)
-        strength = jnp.where(pairs.both, jnp.minimum(by_chance, by_direction), jnp.inf).reshape(-1)
+        pairs = _pairs(similarity, _inner(similarity, sides, apart))
+        strength = _strength(pairs.separation, pairs.direction_distance, pairs.fewest, apart, min_support)
+        there = sides.sum(axis=0) > 0
+        both = there[:, None] & there[None] & ~jnp.eye(most, dtype=bool)
+        strength = jnp.where(both, strength, jnp.inf).reshape(-1)
         weakest = jnp.argmin(strength)
         i, j = weakest // most, weakest % most
-        return jnp.any(pairs.both) & (strength[weakest] <= 1), jnp.minimum(i, j), jnp.maximum(i, j)
+        return strength[weakest] <= 1, jnp.minimum(i, j), jnp.maximum(i, j)
 
     def merge(state: tuple[Array, tuple[Array, Array, Array]]) -> tuple[Array, tuple[Array, Array, Array]]:
         sides, (_, kept, dropped) = state
