@@ -70,13 +70,14 @@ def slowly(distances, unrelated):
     n = len(distances)
     similarity = 1 - distances.astype("f8")
     z = nejax.to_scipy(nejax.average_linkage(distances))
-    members, parts = {i: [i] for i in range(n)}, {i: None for i in range(n)}
+    members = {i: [i] for i in range(n)}
+    parts: dict[int, list[list[int]]] = {i: [] for i in range(n)}  # of a node that does not split, none
     for k, (left, right, _, _) in enumerate(z):
         a, b = members.pop(int(left)), members.pop(int(right))
         parts_a, parts_b = parts.pop(int(left)), parts.pop(int(right))
         large = [len(side) >= MIN_SUPPORT for side in (a, b)]
         splits = parts_a or parts_b or (all(large) and strength(similarity, a, b, unrelated) > 1)
-        members[n + k], parts[n + k] = a + b, None
+        members[n + k], parts[n + k] = a + b, []
         if splits:
             parts[n + k] = (parts_a or [a] * large[0]) + (parts_b or [b] * large[1])
     (root,) = parts
