@@ -10,6 +10,7 @@ Produces `RUN/SUBJECT.json` (the machine, every figure) and `RUN/SUBJECT.txt`, t
     python experiments/benchmark.py sae --repeats=20                              # 5 minutes
     python experiments/benchmark.py similar --repeats=3                           # 20 minutes, 6 GB of memory
     python experiments/benchmark.py importance --repeats=3                        # 6 minutes
+    python experiments/benchmark.py truth                                         # 8 minutes, 3 GB of memory
 
 Subjects: `clustering` (distances, average linkage, components, k-means and spectral clustering, beside SciPy,
 scikit-learn and OTT-JAX: the same work, in one process, in turns, with the machine's own limit beside it), `explorer`
@@ -32,11 +33,12 @@ from benchmarks.subject_flags import FLAGS
 from nejax.scripts import read_flags, run_script
 
 if __name__ == "__main__":
-    read_flags("clustering|collection|explorer|importance|sae|similar")
+    read_flags("clustering|collection|explorer|importance|sae|similar|truth")
 
 from benchmarks import clustering, collection, collection_figures, explorer, importance, sae, similar
 from benchmarks.timing import machine
 from benchmarks.timing import table as table_of_race
+from benchmarks.truth import subject as truth
 from nejax.pipeline.run.devices import use_all_cores
 from nejax.pipeline.run.folders import make_folder
 
@@ -47,6 +49,7 @@ SUBJECTS = {
     "importance": (importance.measure, importance.table),
     "sae": (sae.measure, sae.table),
     "similar": (similar.measure, similar.table),
+    "truth": (truth.measure, truth.table),
 }
 """How each is measured, in groups of figures, and how a group is shown."""
 
@@ -54,7 +57,7 @@ SUBJECTS = {
 def main(argv: list[str]) -> None:
     """Measure one subject."""
     subject = argv[1]
-    if subject != "sae":  # trained on one device, whose products take all cores
+    if subject not in ("sae", "truth"):  # these are done on one device, whose products take all cores
         use_all_cores()
     folder = make_folder(Path(FLAGS.run))
     on = machine()

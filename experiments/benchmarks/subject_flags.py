@@ -55,3 +55,9 @@ flags.DEFINE_integer("similar_k", 20, "Neighbours of each feature.", lower_bound
 flags.DEFINE_integer("similar_queries", 2048, "Features that nejax seeks the neighbours of.", lower_bound=1)
 flags.DEFINE_integer("similar_peer_most", 300_000, "Features up to which PyNNDescent takes part.")
 flags.DEFINE_float("similar_recall", 0.95, "That the approximate search is asked for.")
+
+subject("Truth; --model too")
+flags.DEFINE_list("truth_sources", ["planted", "chimera"], "Planted neurons, chimeras of real ones, or both.")
+flags.DEFINE_integer("truth_repeats", 1, "Planted neurons of each setting.", lower_bound=1)
+flags.DEFINE_integer("truth_sequences", 4096, "Of the corpus that chimeras read.", lower_bound=64)
+flags.DEFINE_bool("quick", False, "Few neurons: to see that it runs.")

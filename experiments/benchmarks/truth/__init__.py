@@ -1,0 +1,1 @@
+"""How many features has a neuron? Rules beside known answers."""

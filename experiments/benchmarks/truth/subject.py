@@ -1,0 +1,88 @@
+"""How many features has a neuron? Rules beside known answers: planted neurons, and chimeras of real ones.
+
+    python experiments/benchmark.py truth                          # 8 minutes on two cores, 3 GB of memory
+    python experiments/benchmark.py truth --truth_sources=planted  # 3 minutes
+    python experiments/benchmark.py truth --quick                  # half a minute: does it run?
+
+Besides the figures, `RUN/truth_neurons.json` has every neuron with its seed, its answer and what each rule found, and
+`RUN/truth_*.png` are pictures. What is asked, and what came out, is in docs/truth.md.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.subject_flags import FLAGS
+from benchmarks.truth import plot, scoreboard
+from benchmarks.truth.answers import Answers, answers_for
+from benchmarks.truth.arms import ARMS
+from benchmarks.truth.chimeras import chimera_units
+from benchmarks.truth.figures import ONE, SEVERAL, Figures, figures_of
+from benchmarks.truth.model_inputs import ModelInputs, read_model
+from benchmarks.truth.planted import FAMILIES, Grid, planted_units
+from benchmarks.truth.scoreboard import Row, rows_of
+from benchmarks.truth.scoring import LARGE
+from benchmarks.truth.units import FEWEST, Unit
+from nejax.errors import UserError
+
+BUNDLED = "gpt2-tiny"
+
+SOURCES = "planted", "chimera"
+
+QUICK = Grid(n_features=(0, 2), dimensions=(64,), noise=(0.25,), families=(FAMILIES[0], FAMILIES[-1]))
+
+
+def measure(_: int) -> Iterator[Sequence[Figures | Row]]:
+    """Figures of planted neurons, those of chimeras, and the rules side by side."""
+    folder, quick, sources = Path(FLAGS.run), FLAGS.quick, FLAGS.truth_sources
+    model = FLAGS.model or BUNDLED
+    unknown = [source for source in sources if source not in SOURCES]
+    if unknown or not sources:
+        raise UserError(f"--truth_sources={','.join(unknown)}: expected {' or '.join(SOURCES)}, or both")
+    n_sequences = 256 if quick else FLAGS.truth_sequences
+    figures: list[Figures] = []
+    answers: dict[str, Answers] = {}
+    for source in sources:
+        inputs = (
+            read_model(BUNDLED, 64 if quick else 256, 1) if source == "planted" else read_model(model, n_sequences, 4)
+        )
+        units = _planted(inputs) if source == "planted" else chimera_units(inputs, 2 if quick else 40)
+        answers[source] = answers_for([unit for unit in units if len(unit.label) >= FEWEST])
+        of_source = figures_of(answers[source])
+        figures += of_source
+        neurons = [neuron for of in answers.values() for neuron in of.by_neuron()]
+        (folder / "truth_neurons.json").write_text(json.dumps(neurons))
+        yield of_source
+    rows = rows_of(figures)
+    plot.draw_shares(rows, folder / "truth_shares.png")
+    if "planted" in answers:
+        plot.draw_counts(answers["planted"], rows, folder / "truth_counts.png")
+        plot.draw_noise(figures, rows, folder / "truth_noise.png")
+    yield rows
+
+
+def _planted(inputs: ModelInputs) -> Iterator[Unit]:
+    real = inputs.x[-1][inputs.allowed].astype("float32")
+    return planted_units(QUICK if FLAGS.quick else Grid(n_each=FLAGS.truth_repeats), real)
+
+
+def table(group: Sequence[Any]) -> list[str]:
+    """The rules side by side; or of one source how often each is right, by groups of neurons, small clusters aside."""
+    if isinstance(group[0], Row):
+        return scoreboard.table(group)
+    figures: list[Figures] = [f for f in group if f.arm == ARMS[0]]
+    rules = list(dict.fromkeys(f.rule for f in figures))
+    lines = []
+    for kind in (SEVERAL, ONE):
+        some = [f for f in figures if (f.kind, f.form) == (kind, LARGE)]
+        if some:
+            lines += ["", f"{some[0].source}, {kind}, {LARGE}: share right", _line("", ["neurons", *rules])]
+        for name in dict.fromkeys(f.group for f in some):
+            of_rule = {f.rule: f for f in some if f.group == name}
+            lines.append(_line(name, [str(of_rule[rules[0]].n), *(f"{of_rule[rule].right:.0%}" for rule in rules)]))
+    return lines[1:]
+
+
+def _line(name: str, columns: list[str]) -> str:
+    return f"  {name:<16}" + "".join(f"{column:>15}" for column in columns)
