@@ -29,7 +29,7 @@ def shares(file) -> list[float]:
     return [float((np.abs(image[..., :3] - to_rgb(color)).max(axis=-1) < 0.01).mean()) for color in colors]
 
 
-@pytest.mark.parametrize("n_layers", [1, 4, 12, 48])
+@pytest.mark.parametrize("n_layers", [1, 4, *(pytest.param(n, marks=pytest.mark.slow) for n in (12, 48))])
 def test_a_picture_is_drawn_for_models_of_any_depth(n_layers, tmp_path):
     distances, counts, corpus = bands(n_layers)
     file = plot_bands(tmp_path / "new" / "bands.png", EDGES, distances, counts, corpus)

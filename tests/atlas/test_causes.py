@@ -15,6 +15,8 @@ from nejax.pipeline.stages.importance import IMPORTANCE
 from nejax.pipeline.stages.inputs import INPUTS, inputs_of_layer
 from nejax.pipeline.stages.run import Run
 
+pytestmark = pytest.mark.slow
+
 WINDOW = 6
 
 

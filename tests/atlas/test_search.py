@@ -201,6 +201,7 @@ def test_features_that_peak_anywhere_inside_a_match_are_ranked(atlas, files, que
     assert [match for i in range(0, len(peaks) + 3, 3) for match in peak_matches(files, some, i, 3)] == peaks
 
 
+@pytest.mark.slow
 def test_features_that_peak_at_parts_of_words_are_found(atlas, files, texts):
     places = files.rows("SELECT DISTINCT sequence, position FROM examples")
     tokens = {word for sequence, position in places for word in words(atlas.pieces(sequence)[position])}
@@ -296,12 +297,14 @@ PARTS = [
 ]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(query=st.lists(st.sampled_from([*PARTS, " "]), max_size=12).map("".join))
 def test_no_query_of_such_parts_is_a_command(query, files, texts):
     assert found_by(files, query) == scan(texts, query)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(query=st.text(st.characters(), max_size=40))  # lone surrogates among them
 def test_any_text_is_a_query(query, files, atlas):

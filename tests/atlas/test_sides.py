@@ -143,6 +143,7 @@ def test_the_summary_counts_neurons_and_sides(two_sided_atlas):
     assert f"  print(atlas.neuron({layer}, {number}{suffix}))" in summary
 
 
+@pytest.mark.slow
 def test_pictures_name_the_side(two_sided_atlas, negative, tmp_path, monkeypatch):
     titles = []
     draw = Figure.suptitle

@@ -76,6 +76,7 @@ def test_missing_peers_are_said(monkeypatch: pytest.MonkeyPatch):
     assert collection.missing() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [False, True])
 def test_flops_are_those_of_the_model_s_products(head: bool):
     """Of one layer, whose loop XLA counts once; what is no product is below a tenth at this size."""

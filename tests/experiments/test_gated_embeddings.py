@@ -77,6 +77,7 @@ def test_every_measure_is_that_of_a_plain_loop():
             assert 1 <= found[name].n_features[j] <= there.sum()
 
 
+@pytest.mark.slow
 def test_the_token_index_is_scikit_learns():
     """With inputs that are the token and nothing else, features are tokens; with those of no token, they are not."""
     units, tokens = random_units(4)

@@ -155,6 +155,7 @@ def test_table_and_summary():
     assert [cell.strip() for cell in lines[4].split("|")][1:4] == ["ours", "3.0 ± 2.6", "3.000 ± 2.646"]
 
 
+@pytest.mark.slow
 def test_pictures_show_each_neurons_own_examples(tmp_path: Path):
     write_idx_folder(tmp_path, n=300)
     images = load_images(str(tmp_path), None)

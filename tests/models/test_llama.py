@@ -96,6 +96,7 @@ def test_other_options_are_pytorchs(settings: dict[str, Any], tmp_path: Path):
     assert_is_pytorchs(tmp_path, random_torch_llama(5, **settings))
 
 
+@pytest.mark.slow
 def test_a_family_is_a_table_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Mistral's function is Llama's where its window is off: a family of its own with one entry."""
     pytest.importorskip("torch")

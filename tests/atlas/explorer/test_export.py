@@ -109,6 +109,7 @@ def test_nothing_refers_to_an_address_of_its_own(site):
     assert [name for base, name in loaded if name.startswith(("/", "http")) or not (base / name).is_file()] == []
 
 
+@pytest.mark.slow
 def test_two_exports_are_byte_identical(site, files, tmp_path):
     export_site(files, tmp_path / "again", quiet=True)
     assert contents(tmp_path / "again") == contents(site)
@@ -287,6 +288,7 @@ def test_far_too_little_is_refused_at_once(files, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_wrong_prediction_is_noticed(exported, files, tmp_path, monkeypatch):
     monkeypatch.setattr(export._Site, "_predicted", lambda self, limit: 0)
     monkeypatch.setattr(export, "LIMITS", (None, 1))
@@ -345,6 +347,7 @@ def test_a_file_in_its_place_or_above_it(files, tmp_path):
     assert file.read_text() == "no folder" and [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
+@pytest.mark.slow
 def test_an_earlier_export_is_replaced_and_an_empty_folder_filled(site, files, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "site"
     folder.mkdir()
@@ -359,6 +362,7 @@ def test_an_earlier_export_is_replaced_and_an_empty_folder_filled(site, files, t
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", ["nothing", "an earlier export"])
 @pytest.mark.parametrize(
     ("failure", "raised", "message"),
@@ -389,6 +393,7 @@ def test_what_fails_leaves_what_was_there(files, tmp_path, monkeypatch, there, f
     assert [path.name for path in tmp_path.iterdir()] == (["site"] if before else [])
 
 
+@pytest.mark.slow
 def test_progress_is_shown_with_a_rate(files, tmp_path, capsys):
     export_site(files, tmp_path / "site")
     shown = capsys.readouterr().err

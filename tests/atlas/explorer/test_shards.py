@@ -117,6 +117,7 @@ def first_and_largest(labels: np.ndarray) -> list[int]:
     return [order.index(label) for label in listed]
 
 
+@pytest.mark.slow
 def test_merges_cut_anywhere_give_the_features_of_the_atlas(atlas, neurons):
     n_cuts = 0
     for place, shard in neurons.items():
