@@ -94,6 +94,7 @@ def test_the_same_constant_everywhere_in_the_stream_changes_no_logits_after_its_
     np.testing.assert_allclose(run(model, editor)[0], plain[0], rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_gradients_reach_an_sae_in_its_model(model: GPT2):
     graph, params = nnx.split(SAE(WIDTH, 20, rngs=nnx.Rngs(0)))
 

@@ -46,6 +46,7 @@ def assert_identical(a: Store, b: Store) -> None:
         assert (a[name].dtype, a[name].tobytes()) == (b[name].dtype, b[name].tobytes()), name
 
 
+@pytest.mark.slow
 def test_the_store_fits_those_of_the_other_stages(run, store):
     facts = run.directory.manifest["stages"]["census"]
     collected, features = store_of(run, COLLECT), layers_of(run)

@@ -345,6 +345,7 @@ def test_largest_first(labels, expected):
     assert _largest_first(padded).tolist() == expected + [-1] * (7 - len(expected))
 
 
+@pytest.mark.slow
 def test_weights_of_zero_leave_nothing_defined(layer):
     """Embeddings without direction are at distance 1 by convention, which is no measure of anything."""
     none = Layer(0)

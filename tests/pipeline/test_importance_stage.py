@@ -47,6 +47,7 @@ def assert_identical(a: Store, b: Store) -> None:
         assert (a[name].dtype, a[name].tobytes()) == (b[name].dtype, b[name].tobytes()), name
 
 
+@pytest.mark.slow
 def test_the_importances_are_those_of_one_pass_for_each_example_and_token(run, store):
     """The worst difference of 1,000 importances is 4e-6: a part of float32's rounding of activations near 2."""
     model, chosen, padding = run.loaded.model, store_of(run, INPUTS), run.loaded.tokenizer.bos_token_id
@@ -67,6 +68,7 @@ def test_the_importances_are_those_of_one_pass_for_each_example_and_token(run, s
         assert np.isnan(without[len(offsets) :]).all()
 
 
+@pytest.mark.slow
 def test_the_examples_are_the_most_central_of_every_feature(run, store):
     chosen, expected = store_of(run, INPUTS), []
     for layer, found in enumerate(layers_of(run)):
@@ -78,6 +80,7 @@ def test_the_examples_are_the_most_central_of_every_feature(run, store):
     assert store["example"].tolist() == sorted(map(int, expected))
 
 
+@pytest.mark.slow
 def test_facts_say_what_it_took_and_how_the_ways_agree(run, store):
     facts = run.directory.manifest["stages"]["importance"]
     assert facts["examples"] == facts["compared"] == len(store["example"]) or facts["compared"] == 256
@@ -168,6 +171,7 @@ def test_agreement_is_of_what_both_have():
     assert agreement_of(a[:0], b[:0]) == {"correlation": None, "same_token": None}
 
 
+@pytest.mark.slow
 def test_a_padding_token_that_the_vocabulary_lacks_is_refused(settings, run, tmp_path):
     wrong = a_run(tmp_path, settings.but(padding_token="zebra crossing"))
     with pytest.raises(

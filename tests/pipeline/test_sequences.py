@@ -148,6 +148,7 @@ def test_the_stored_shards_are_the_sequences(finished, whole, documents):
     assert not list(path.glob("*partial*")), "no digests are left"
 
 
+@pytest.mark.slow
 def test_a_stream_from_every_start(finished, whole):
     n = len(whole.sequences.tokens)
     for start in (0, 1, SHARD - 1, SHARD, SHARD + 1, 5 * SHARD + 3, 6 * SHARD, n - 1):

@@ -87,6 +87,7 @@ def test_any_neurons_and_any_repeats(data):
     assert_same(similar_features(inputs, neuron, k=K, threshold=threshold), brute_force(inputs, neuron, K, threshold))
 
 
+@pytest.mark.slow
 def test_copies_of_a_neuron_find_each_other():
     """Neurons 0 and 1 have three features each, the latter's inputs nearly those of the former; ten others differ."""
     rng = np.random.default_rng(0)
