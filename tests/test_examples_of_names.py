@@ -9,6 +9,7 @@ from examples_of_names import OTHERS, failures_of
 import nejax
 
 
+@pytest.mark.slow  # and what they print is what users see: compiled as they do
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_example_of_each_public_name_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -127,7 +127,7 @@ def test_from_a_folder(tmp_path, model: GPT2):
     [
         ("blocks.7.hook_resid_pre", D, "there is no layer 7; the model has 3 layers, 0 to 2"),
         ("blocks.1.hook_resid_pre", D + 1, f"reads {D + 1} numbers, and a model has d_model={D}"),
-        ("blocks.1.ln2.hook_normalized", D, "folded input weights; use --input_weights=folded"),
+        ("blocks.1.ln2.hook_normalized", D, "folded input weights; use input_weights=folded"),
     ],
 )
 def test_what_does_not_fit_is_refused(hook: str, d: int, message: str, tmp_path, model: GPT2):
