@@ -20,6 +20,9 @@ than one, but at most one of them with enough examples."""
 COMMON, HELD_OUT, ALL = "common", "held out", "all"
 """Planted families; those with a shared direction are in neither. Chimeras are all in one."""
 
+NUMBERED = "K", "d", "k", "noise"
+"""Groups of neurons that have the same number of these: `"K = 2"`."""
+
 SHARED = {family.name for family in FAMILIES if family.shared}
 
 
@@ -69,7 +72,7 @@ def figures_of(answers: Answers) -> list[Figures]:
             members[group, kind_of(unit, bool(answers.is_separable[i]))].append(i)
     return [
         _figures(answers.units[0].source, group, kind, key, [scores[i] for i in rows])
-        for (group, kind), rows in members.items()
+        for (group, kind), rows in sorted(members.items(), key=_in_order)
         for key, scores in answers.scores.items()
         if key.arm == ARMS[0] or group in (COMMON, HELD_OUT, ALL)
     ]
@@ -89,7 +92,15 @@ def _groups(unit: Unit) -> Iterator[str]:
     elif unit.is_held_out:
         yield HELD_OUT
     elif unit.family not in SHARED:
-        yield from (COMMON, f"K = {unit.n_features}", f"d = {len(unit.w)}", f"noise {unit.noise:g}")
+        yield from (COMMON, f"K = {unit.n_features}", f"d = {len(unit.w)}", f"noise = {unit.noise:g}")
+
+
+def _in_order(member: tuple[tuple[str, str], list[int]]) -> tuple[bool, str, float]:
+    """What is large first, then families as they come, then by what has a number."""
+    (group, _), _ = member
+    words = group.split()
+    what, number = (words[0], float(words[-1])) if words[0] in NUMBERED else ("", 0.0)
+    return group not in (COMMON, HELD_OUT, ALL), what, number
 
 
 def _figures(source: str, group: str, kind: str, key: Key, scores: list[Score]) -> Figures:

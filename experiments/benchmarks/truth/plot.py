@@ -57,13 +57,13 @@ def draw_noise(figures: Sequence[Figures], rows: Sequence[Row], path: Path) -> N
     """
     figure = Figure(figsize=(11, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    some = [f for f in figures if f.arm == ARMS[0] and f.group.startswith("noise ")]
-    noise = sorted({float(f.group.split()[1]) for f in some})
+    some = [f for f in figures if f.arm == ARMS[0] and f.group.startswith("noise =")]
+    noise = sorted({float(f.group.split()[-1]) for f in some})
     for axes, kinds in zip(panels, ((SEVERAL, INSEPARABLE), (ONE,)), strict=True):
         for row in (row for row in rows if row.arm == ARMS[0]):
             shares = []
             for level in noise:
-                here = [f for f in some if f.group == f"noise {level:g}" and f.kind in kinds]
+                here = [f for f in some if f.group == f"noise = {level:g}" and f.kind in kinds]
                 here = [f for f in here if (f.rule, f.form) == (row.rule, row.form)]
                 n = sum(f.n for f in here)
                 shares.append(sum(f.n * (1 - f.right) for f in here) / n if n else np.nan)

@@ -69,8 +69,8 @@ def hdbscan(views: Views) -> np.ndarray:
     labels = np.full(views.mask.shape, -1)
     for row, distances, mask in zip(labels, views.distances, views.mask, strict=True):
         n = mask.sum()
-        method = HDBSCAN(min_cluster_size=SUPPORT, metric="precomputed")
-        row[:n] = method.fit_predict(distances[:n, :n].astype(np.float64))  # a copy, which it may change
+        method = HDBSCAN(min_cluster_size=SUPPORT, metric="precomputed", copy=True)  # pyright: ignore[reportArgumentType]
+        row[:n] = method.fit_predict(distances[:n, :n].astype(np.float64))
     return labels
 
 
