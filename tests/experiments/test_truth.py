@@ -12,8 +12,8 @@ from scripts import refusal, run
 import nejax
 from benchmarks.truth import intervals
 from benchmarks.truth.arms import by_token, views_of
-from benchmarks.truth.chimeras import Parent, owners
-from benchmarks.truth.model_inputs import ModelInputs
+from benchmarks.truth.chimeras import Parent, chimera_units, find_parents, owners
+from benchmarks.truth.model_inputs import ModelInputs, read_model
 from benchmarks.truth.noise import GaussianNoise, RealNoise
 from benchmarks.truth.planted import FAMILIES, Family, chosen_by, plant, random_features, weights_of
 from benchmarks.truth.rules import RULES, large_only
@@ -164,6 +164,26 @@ def test_owners_of_examples():
     family = Parent(0, 7, 1.0, 2.0), Parent(1, 9, 1.0, 4.0)
     x = np.array([[1.0, 0.0], [1.0, 1.1], [0.9, 0.0], [0.5, 4.0], [1.0, 0.0], [-9.0, 2.0]])
     assert owners(inputs, 0, family, x, np.array([7, 7, 7, 9, 9, 9])).tolist() == [0, -1, -1, 1, -1, 1]
+
+
+def test_a_chimera_of_two_neurons():
+    """Of the bundled model: fires with either parent, half as much at least, at their tokens, and can be told apart."""
+    inputs = read_model("gpt2-tiny", 256, 1)
+    assert inputs.layers == (0,) and inputs.x.shape[2:] == (128, 256)
+    parents = {parent.neuron: parent for parent in find_parents(inputs, 0)}
+    assert parents and all(parent.purity >= 0.8 and parent.maximum > 0 for parent in parents.values())
+    units = [unit for unit in chimera_units(inputs, 3) if unit.answer[1] == 2 and unit.n_features == 2]
+    assert units
+    for unit in units:
+        family = [parents[int(name.split()[0].removeprefix("0."))] for name in unit.made_of]
+        assert unit.token is not None and len({parent.token for parent in family}) == 2
+        assert unit.token.tolist() == [family[label].token for label in unit.label]
+        neurons = [parent.neuron for parent in family]
+        alone = np.asarray(inputs.activate(unit.x @ inputs.w[0][:, neurons] + inputs.b[0][neurons]))
+        share = alone / [parent.maximum for parent in family]
+        assert (share[np.arange(len(share)), unit.label] >= 0.5).all() and (share.min(axis=1) <= 0.25).all()
+        np.testing.assert_allclose(unit.w, sum(inputs.w[0][:, p.neuron] / p.maximum for p in family), rtol=1e-5)
+        assert nearest_neighbour_accuracy(views_of([unit], "neuron embeddings").distances[0], unit) > 0.8
 
 
 def test_by_token():

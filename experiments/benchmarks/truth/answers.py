@@ -68,7 +68,7 @@ def answers_for(units: list[Unit]) -> Answers:
 
 
 def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return round(float(value), 4) if np.isfinite(value) else None
 
 
 def _add(scores: dict[Key, list[Score]], units: list[Unit], labels: np.ndarray, arm: str, rule: str) -> None:

@@ -11,7 +11,6 @@ from benchmarks.truth.arms import ARMS
 from benchmarks.truth.figures import ALL, COMMON, HELD_OUT, INSEPARABLE, ONE, SEVERAL, Figures, kind_of
 from benchmarks.truth.scoreboard import Row
 
-COLOURS = {True: "C0", False: "C7"}
 MOST = 12
 """Clusters shown; more are drawn here."""
 
@@ -76,7 +75,7 @@ def draw_noise(figures: Sequence[Figures], rows: Sequence[Row], path: Path) -> N
         ylabel="share wrong", ylim=(-0.03, 1.03), title="several features, whether they can be told apart or not"
     )
     panels[1].set(title="no feature, or one")
-    panels[1].legend(fontsize=8)
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.savefig(path, dpi=120)
 
 

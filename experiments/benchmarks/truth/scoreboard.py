@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from benchmarks.truth.answers import TOKENS
 from benchmarks.truth.arms import ARMS, NULL
 from benchmarks.truth.figures import ALL, COMMON, HELD_OUT, ONE, SEVERAL, Figures
 from benchmarks.truth.scoring import FORMS
@@ -72,7 +73,7 @@ def _row(at: dict[tuple[str, ...], Figures], arm: str, rule: str) -> Row:
 
 
 def _decides(f: Figures) -> bool:
-    return f.arm == ARMS[0] and f.group in (COMMON, ALL) and f.kind in (ONE, SEVERAL)
+    return f.arm in (ARMS[0], TOKENS) and f.group in (COMMON, ALL) and f.kind in (ONE, SEVERAL)
 
 
 HEAD = "planted right", "planted split", "held out right", "chimera right", "chimera split", "median ARI"
