@@ -166,6 +166,7 @@ def test_owners_of_examples():
     assert owners(inputs, 0, family, x, np.array([7, 7, 7, 9, 9, 9])).tolist() == [0, -1, -1, 1, -1, 1]
 
 
+@pytest.mark.slow
 def test_a_chimera_of_two_neurons():
     """Of the bundled model: fires with either parent, half as much at least, at their tokens, and can be told apart."""
     inputs = read_model("gpt2-tiny", 256, 1)
