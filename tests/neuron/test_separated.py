@@ -119,6 +119,7 @@ def a_batch():
     return cases, np.array(rows), np.array(masks)
 
 
+@pytest.mark.slow
 def test_equal_to_the_rule_done_slowly():
     cases, distances, masks = a_batch()
     found = separated(distances, masks)
@@ -132,6 +133,7 @@ def test_equal_to_the_rule_done_slowly():
     assert several >= 12, several
 
 
+@pytest.mark.slow
 def test_the_same_side_by_side():
     _, distances, masks = a_batch()
     together = jax.jit(
@@ -167,6 +169,7 @@ def test_what_speaks_for_a_feature():
         assert np.isnan(found.reach[i, len(groups) :]).all()
 
 
+@pytest.mark.slow
 def test_noise_is_hardly_ever_several_features():
     """Inputs without any feature, those of them chosen that excite a random direction most."""
     rng, several, n_neurons = np.random.default_rng(0), 0, 150

@@ -56,6 +56,7 @@ def test_histograms_are_those_of_the_activations_read_plainly(found, seen, can_p
     assert n_exact > 50, "of 72 neurons, two of them dead"
 
 
+@pytest.mark.slow
 def test_the_batch_size_does_not_matter_and_each_pass_is_compiled_once(
     model, sequences, can_peak, highest, found, traces
 ):
