@@ -258,6 +258,7 @@ def test_sequences_that_are_not_there(atlas):
             read(-1)
 
 
+@pytest.mark.slow
 def test_several_threads_read_the_same(atlas, run):
     fresh = open_atlas(run.directory.path)
     places = [(layer, index) for layer in (0, 2) for index in range(D_MLP)]

@@ -308,6 +308,7 @@ def test_a_second_time_nothing_is_read_or_written(run, settings, monkeypatch):
     assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*")}
 
 
+@pytest.mark.slow
 def test_without_similar_features(copied, settings):
     """The stage is off: no store, and arrays without columns, which are opened like others."""
     manifest = copied.directory.path / "manifest.json"

@@ -298,6 +298,7 @@ def test_cut_anywhere_it_is_refused(tmp_path: Path, whole: Path):
         assert length < start or "before the end of" in line
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
 def test_any_changed_byte_is_read_or_refused_in_one_line(tmp_path: Path, whole: Path, place: float, byte: int):

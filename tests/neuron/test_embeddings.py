@@ -85,6 +85,7 @@ def test_half_precision_is_computed_in_float32():
     np.testing.assert_allclose(distances, expected, rtol=1e-5, atol=5e-7)
 
 
+@pytest.mark.slow
 def test_gradient_against_finite_differences():
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):

@@ -209,6 +209,7 @@ def test_stopped_at_any_shard_or_within_one_it_goes_on_to_the_same_bits(
     assert not list((tmp_path / "run").glob("*partial*"))
 
 
+@pytest.mark.slow
 def test_stopped_within_a_shard_it_goes_on_to_the_same_bits(documents, tokenizer, finished, whole, tmp_path):
     class Killed(BaseException):
         pass
@@ -352,6 +353,7 @@ def test_one_who_computes_and_one_who_reads_take_turns_in_the_same_run(documents
     assert shards.are_whole
 
 
+@pytest.mark.slow
 def test_no_more_than_a_few_shards_are_held(documents, tokenizer, tmp_path, monkeypatch):
     """Those ahead, the one in hand, and what the one in the making is made of."""
     alive: list[weakref.ref] = []

@@ -99,6 +99,7 @@ def test_copies_of_a_neuron_find_each_other():
     assert (found.similarity[:6] > 0.999).all()
 
 
+@pytest.mark.slow
 def test_the_same_input_is_of_similarity_one_whatever_its_scale(blocks):
     """And such features come in order of id, though rounding differs from block to block."""
     rng = np.random.default_rng(3)

@@ -283,6 +283,7 @@ def test_what_is_not_there_is_refused(shards, ask, line):
         ask(shards)
 
 
+@pytest.mark.slow
 @given(st.recursive(st.text(st.characters()) | st.integers(), st.lists))
 def test_any_text_survives_json(value: Any):
     sent = to_json(value)
