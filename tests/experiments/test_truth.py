@@ -207,7 +207,9 @@ def test_the_benchmark(tmp_path: Path):
         for name in ("right", "split", "merged"):
             assert 0 <= f[f"{name}_from"] - 1e-9 <= f[name] <= f[f"{name}_to"] + 1e-9 <= 1 + 2e-9
         assert f["right"] + f["split"] + f["merged"] == pytest.approx(1)
-    neurons = json.loads((out / "truth_neurons.json").read_text())
+    told = json.loads((out / "truth_neurons.json").read_text())
+    neurons = told.pop("neurons")
+    assert told == {"model": "gpt2-tiny", "sequences": 256, "repeats": 1, "quick": True}
     assert {neuron["source"] for neuron in neurons} == {"planted", "chimera"}
     pairs = [neuron for neuron in neurons if neuron["n_features"] == 2 and neuron["source"] == "chimera"]
     assert pairs and all(len(neuron["made_of"]) == 2 for neuron in pairs)

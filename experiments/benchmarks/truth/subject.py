@@ -19,7 +19,7 @@ from benchmarks.truth.answers import Answers, answers_for
 from benchmarks.truth.arms import ARMS
 from benchmarks.truth.chimeras import chimera_units
 from benchmarks.truth.figures import ONE, SEVERAL, Figures, figures_of
-from benchmarks.truth.model_inputs import ModelInputs, read_model
+from benchmarks.truth.model_inputs import read_model
 from benchmarks.truth.planted import FAMILIES, Grid, planted_units
 from benchmarks.truth.scoreboard import Row, rows_of
 from benchmarks.truth.scoring import LARGE
@@ -35,24 +35,17 @@ QUICK = Grid(n_features=(0, 2), dimensions=(64,), noise=(0.25,), families=(FAMIL
 
 def measure(_: int) -> Iterator[Sequence[Figures | Row]]:
     """Figures of planted neurons, those of chimeras, and the rules side by side."""
-    folder, quick, sources = Path(FLAGS.run), FLAGS.quick, FLAGS.truth_sources
-    model = FLAGS.model or BUNDLED
+    folder, sources = Path(FLAGS.run), FLAGS.truth_sources
     unknown = [source for source in sources if source not in SOURCES]
     if unknown or not sources:
         raise UserError(f"--truth_sources={','.join(unknown)}: expected {' or '.join(SOURCES)}, or both")
-    n_sequences = 256 if quick else FLAGS.truth_sequences
     figures: list[Figures] = []
     answers: dict[str, Answers] = {}
     for source in sources:
-        inputs = (
-            read_model(BUNDLED, 64 if quick else 256, 1) if source == "planted" else read_model(model, n_sequences, 4)
-        )
-        units = _planted(inputs) if source == "planted" else chimera_units(inputs, 2 if quick else 40)
-        answers[source] = answers_for([unit for unit in units if len(unit.label) >= FEWEST])
+        answers[source] = answers_for(_planted() if source == "planted" else _chimeras())
         of_source = figures_of(answers[source])
         figures += of_source
-        neurons = [neuron for of in answers.values() for neuron in of.by_neuron()]
-        (folder / "truth_neurons.json").write_text(json.dumps(neurons))
+        (folder / "truth_neurons.json").write_text(json.dumps(_by_neuron(list(answers.values()))))
         yield of_source
     rows = rows_of(figures)
     plot.draw_shares(rows, folder / "truth_shares.png")
@@ -62,9 +55,37 @@ def measure(_: int) -> Iterator[Sequence[Figures | Row]]:
     yield rows
 
 
-def _planted(inputs: ModelInputs) -> Iterator[Unit]:
+def _planted() -> list[Unit]:
+    inputs = read_model(BUNDLED, 64 if FLAGS.quick else 256, 1)
     real = inputs.x[-1][inputs.allowed].astype("float32")
-    return planted_units(QUICK if FLAGS.quick else Grid(n_each=FLAGS.truth_repeats), real)
+    return _with_enough(planted_units(QUICK if FLAGS.quick else Grid(n_each=FLAGS.truth_repeats), real))
+
+
+def _chimeras() -> list[Unit]:
+    inputs = read_model(_model(), _n_sequences(), 4)
+    units = _with_enough(chimera_units(inputs, 2 if FLAGS.quick else 40))
+    if not units:
+        raise UserError(
+            f"--truth_sequences={_n_sequences()}: no neuron of {_model()} answers to one token in these; expected more"
+        )
+    return units
+
+
+def _with_enough(units: Iterator[Unit]) -> list[Unit]:
+    return [unit for unit in units if len(unit.label) >= FEWEST]
+
+
+def _model() -> str:
+    return FLAGS.model or BUNDLED
+
+
+def _n_sequences() -> int:
+    return 256 if FLAGS.quick else FLAGS.truth_sequences
+
+
+def _by_neuron(answers: list[Answers]) -> dict[str, Any]:
+    facts = {"model": _model(), "sequences": _n_sequences(), "repeats": FLAGS.truth_repeats, "quick": FLAGS.quick}
+    return {**facts, "neurons": [neuron for of in answers for neuron in of.by_neuron()]}
 
 
 def table(group: Sequence[Any]) -> list[str]:
