@@ -10,7 +10,7 @@ Produces `RUN/SUBJECT.json` (the machine, every figure) and `RUN/SUBJECT.txt`, t
     python experiments/benchmark.py sae --repeats=20                              # 5 minutes
     python experiments/benchmark.py similar --repeats=3                           # 20 minutes, 6 GB of memory
     python experiments/benchmark.py importance --repeats=3                        # 6 minutes
-    python experiments/benchmark.py truth                                         # 8 minutes, 3 GB of memory
+    python experiments/benchmark.py truth                                         # 7 minutes, 3 GB of memory
 
 Subjects: `clustering` (distances, average linkage, components, k-means and spectral clustering, beside SciPy,
 scikit-learn and OTT-JAX: the same work, in one process, in turns, with the machine's own limit beside it), `explorer`

@@ -1,8 +1,8 @@
 """How many features has a neuron? Rules beside known answers: planted neurons, and chimeras of real ones.
 
-    python experiments/benchmark.py truth                          # 8 minutes on two cores, 3 GB of memory
+    python experiments/benchmark.py truth                          # 7 minutes on two busy cores, 3 GB of memory
     python experiments/benchmark.py truth --truth_sources=planted  # 3 minutes
-    python experiments/benchmark.py truth --quick                  # half a minute: does it run?
+    python experiments/benchmark.py truth --quick                  # a minute: does it run?
 
 Besides the figures, `RUN/truth_neurons.json` has every neuron with its seed, its answer and what each rule found, and
 `RUN/truth_*.png` are pictures. What is asked, and what came out, is in docs/truth.md.
