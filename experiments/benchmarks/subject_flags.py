@@ -27,7 +27,7 @@ flags.DEFINE_integer("n_all", 36_864, "Neurons of the whole model that is cluste
 flags.DEFINE_integer("n_all_examples", 100, "Examples of each of these.")
 
 subject("Collection")
-flags.DEFINE_string("model", None, "A model with gated neurons, in place of a GPT-2 with random weights.")
+flags.DEFINE_string("model", None, "A model with gated neurons, in place of a GPT-2 with random weights; truth: any.")
 flags.DEFINE_integer("seq_len", 128, "Tokens of a sequence.", lower_bound=4)
 flags.DEFINE_integer("keep", 128, "Best examples kept of each neuron.", lower_bound=4)
 flags.DEFINE_integer("batch_size", 16, "Sequences a pass.", lower_bound=1)

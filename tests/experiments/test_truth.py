@@ -1,6 +1,7 @@
 """The benchmark with known answers: closed forms, labels, counts, and what fixed rules are known to find."""
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -222,3 +223,8 @@ def test_the_benchmark(tmp_path: Path):
 def test_a_source_that_is_not_there(tmp_path: Path):
     done = benchmark("truth", "--truth_sources=planted,invented", "--quick", cwd=tmp_path)
     assert "--truth_sources=invented: expected planted or chimera, or both" in refusal(done)
+
+
+def test_without_scikit_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert "pip install -e '.[benchmark]'" in refusal(benchmark("truth", "--quick", cwd=tmp_path))

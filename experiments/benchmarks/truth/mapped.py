@@ -10,7 +10,7 @@ from jax import lax
 
 from nejax.pipeline.run.devices import n_cores
 
-CHUNK = 64
+CHUNK = 16
 
 
 def mapped(of_one: Callable[..., Any]) -> Callable[..., Any]:

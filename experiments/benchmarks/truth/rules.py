@@ -5,7 +5,6 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from jaxtyping import Array
-from sklearn.cluster import HDBSCAN
 
 import nejax
 from benchmarks.truth.arms import Views
@@ -66,6 +65,8 @@ def gap_statistic(distances: Array, mask: Array, _: Array, __: Array) -> Array:
 
 def hdbscan(views: Views) -> np.ndarray:
     """scikit-learn's HDBSCAN with clusters of at least five; it may leave examples out, and find none."""
+    from sklearn.cluster import HDBSCAN  # other subjects do without it
+
     labels = np.full(views.mask.shape, -1)
     for row, distances, mask in zip(labels, views.distances, views.mask, strict=True):
         n = mask.sum()

@@ -8,6 +8,7 @@ Besides the figures, `RUN/truth_neurons.json` has every neuron with its seed, it
 `RUN/truth_*.png` are pictures. What is asked, and what came out, is in docs/truth.md.
 """
 
+import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ def measure(_: int) -> Iterator[Sequence[Figures | Row]]:
     unknown = [source for source in sources if source not in SOURCES]
     if unknown or not sources:
         raise UserError(f"--truth_sources={','.join(unknown)}: expected {' or '.join(SOURCES)}, or both")
+    if importlib.util.find_spec("sklearn") is None:
+        raise UserError("scikit-learn is not installed; it comes with: pip install -e '.[benchmark]'")
     figures: list[Figures] = []
     answers: dict[str, Answers] = {}
     for source in sources:
