@@ -8,6 +8,8 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from nejax.models.sae.architectures import (
     ARCHITECTURES,
@@ -227,6 +229,24 @@ def kernel(h: np.ndarray) -> np.ndarray:
     """The rectangle: `K((h - threshold) / bandwidth)`."""
     u = (h - THRESHOLD) / BANDWIDTH
     return ((u > -0.5) & (u < 0.5)).astype("f8")
+
+
+@pytest.mark.parametrize("function", [jump_relu, step])
+def test_gradients_of_rows_that_are_spread_over_devices(function):
+    """Each device has some rows and all thresholds: the gradient of these is the sum over the devices."""
+    mesh = jax.make_mesh((jax.device_count(),), ("rows",))
+    h, threshold = np.tile(H, (jax.device_count(), 1)), THRESHOLD
+
+    def loss(h, threshold):
+        return (function(h, threshold, BANDWIDTH) ** 2 * jnp.cos(h)).sum()
+
+    def of_some(h, threshold):
+        return jax.grad(loss, argnums=(0, 1))(h, threshold)
+
+    spread = jax.shard_map(of_some, mesh=mesh, in_specs=(P("rows"), P()), out_specs=(P("rows"), P()))
+    placed = [jax.device_put(value, NamedSharding(mesh, axes)) for value, axes in ((h, P("rows")), (threshold, P()))]
+    for one, other in zip(spread(*placed), of_some(jnp.asarray(h), jnp.asarray(threshold)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 def test_the_gradient_of_jump_relu():
