@@ -208,7 +208,7 @@ def _inner(similarity: Float[Array, "n n"], sides: Float[Array, "n groups"], apa
     number = sides.sum(axis=0)
     score = similarity @ sides / jnp.maximum(number - 1, 1)[None]
     within = (score * sides).sum(axis=0) / jnp.maximum(number, 1)
-    return sides * ((1 - score) <= _reach(within, apart)[None])
+    return jnp.where((1 - score) <= _reach(within, apart)[None], sides, 0)
 
 
 def _of_groups(groups: Int[Array, " n"], most: int, dtype: jnp.dtype) -> Float[Array, "n most"]:
