@@ -169,7 +169,7 @@ def test_importance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ]
     assert naive["passes"] == naive["n_pairs"] > shared["passes"] > ours["passes"] >= ours["n_places"] > 0
     assert all(f["tokens"] == 32 * f["passes"] for f in (naive, shared)) and ours["tokens"] < shared["tokens"] / 8
-    length: dict[tuple[int, int], int] = {}  # of the branch at each token that is taken away, to the last peak it reads
+    length: dict[tuple[int, int], int] = {}  # of the branch at each ablated token, to the last peak it reads
     for sequence, position in zip(seen[0].peaks.sequence.tolist(), seen[0].peaks.position.tolist(), strict=True):
         for taken in range(max(1, position - seen[0].window), position + 1):
             length[sequence, taken] = max(length.get((sequence, taken), 0), position - taken + 1)

@@ -43,7 +43,7 @@ def plain(model) -> Callable:
 
 
 def each(peaks: Peaks):
-    """Every peak and every token that can be taken away before it."""
+    """Every peak and every token that can be ablated before it."""
     for i, (layer, neuron, sequence, position) in enumerate(zip(*peaks, strict=True)):
         for offset in range(min(WINDOW, position - 1) + 1):
             yield i, offset, layer, neuron, sequence, position, position - offset

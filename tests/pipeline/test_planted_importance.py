@@ -1,7 +1,7 @@
 """A planted pattern: a GPT-2 built by hand that looks for what followed an earlier occurrence of the same token.
 
 After "... A B ... A" one neuron fires because B followed A before. So of all tokens before the second A exactly two
-matter, the earlier A and B, whichever way tokens are taken away.
+matter, the earlier A and B, whichever way tokens are ablated.
 """
 
 from typing import Any

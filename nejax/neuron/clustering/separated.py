@@ -148,17 +148,11 @@ def _groups(similarity: Float[Array, "n n"], linkage: Linkage, apart: _Apart, mi
         return jnp.where((nodes == n + k)[:, None], jnp.where(is_real[k], both, 0)[None], within)
 
     within = lax.fori_loop(0, n - 1, join, within)  # [nodes, n]
-    # Every merge's two sides at once, without what is too far from the rest of its side.
-    inner = _inner(similarity, within.T, apart)  # [n, nodes]
-    side = inner.T[children.T]  # [2, merges, n]
-    number = side.sum(axis=2)  # [2, merges]
-    score = (similarity @ inner).T[children.T] / jnp.maximum(number[:, :, None] - side, 1)  # mean similarity to each
-    mean = jnp.einsum("smi,tmi->stm", side, score) / jnp.maximum(number, 1)[:, None]  # of side s to side t
-    from_mean = score[0] - score[1] - jnp.einsum("sm,smi->mi", mean[:, 0] - mean[:, 1], side)
-    spread = jnp.sum(from_mean**2 * (side[0] + side[1]), axis=1) / jnp.maximum(number[0] + number[1], 1)
-    between = (mean[0, 1] + mean[1, 0]) / 2
-    separation, direction_distance = _apart(mean[0, 0], mean[1, 1], between, spread)
-    splits = is_real & (_strength(separation, direction_distance, number.min(axis=0), apart, min_support) > 1)
+    # Every merge's two sides, without what is too far from the rest of its side.
+    inner = _inner(similarity, within.T, apart).T  # [nodes, n]
+    both = jax.vmap(lambda two: _pairs(similarity, inner[two].T))(children)  # [merges, 2, 2]
+    separation, direction_distance, fewest = (field[:, 0, 1] for field in both[:3])
+    splits = is_real & (_strength(separation, direction_distance, fewest, apart, min_support) > 1)
 
     def spread_up(k: Int[Array, ""], state: tuple[Array, Array]) -> tuple[Array, Array]:
         split, below_split = state  # of each node: whether something in it splits, and whether its parent is split
