@@ -84,14 +84,14 @@ def draw_shares(rows: Sequence[Row], path: Path) -> None:
     own = [row for row in rows if row.arm == ARMS[0]]
     columns = {
         f"planted, {COMMON}": ("planted_right", "planted_split"),
-        f"planted, {HELD_OUT}": ("held_out_right", None),
+        f"planted, {HELD_OUT}": ("held_out_right", "held_out_split"),
         f"chimeras, {ALL}": ("chimera_right", "chimera_split"),
     }
     figure = Figure(figsize=(11, 4), layout="constrained")
     place = np.arange(len(own))
     for axes, (title, names) in zip(figure.subplots(1, 3, sharey=True), columns.items(), strict=True):
         for name, shift, colour in zip(names, (-0.2, 0.2), ("C0", "C3"), strict=True):
-            shares = [getattr(row, name) if name else None for row in own]
+            shares = [getattr(row, name) for row in own]
             for at, share in zip(place, shares, strict=True):
                 if share:
                     spread = [[share.of - share.least], [share.most - share.of]]

@@ -32,6 +32,8 @@ class Row(NamedTuple):
     """Of those with at most one feature, falsely split."""
     held_out_right: Share | None
     """Of families that no rule was tuned with, several features."""
+    held_out_split: Share | None
+    """Of these, with at most one feature, falsely split."""
     chimera_right: Share | None
     """Of chimeras with two to four parents that can be told apart."""
     chimera_split: Share | None
@@ -66,7 +68,7 @@ def _row(at: dict[tuple[str, ...], Figures], arm: str, rule: str) -> Row:
         f = find(source, group, ONE, form)
         return f and Share(f.split, f.split_from, f.split_to, f.n)
 
-    shares = right("planted", COMMON), split("planted", COMMON), right("planted", HELD_OUT)
+    shares = right("planted", COMMON), split("planted", COMMON), right("planted", HELD_OUT), split("planted", HELD_OUT)
     shares += right("chimera", ALL), split("chimera", ALL)
     best = find("chimera", ALL, SEVERAL, form) or find("planted", COMMON, SEVERAL, form)
     return Row(arm, rule, form, *shares, *((best.ari, best.ari_from, best.ari_to) if best else (None,) * 3))
@@ -76,7 +78,10 @@ def _decides(f: Figures) -> bool:
     return f.arm in (ARMS[0], TOKENS) and f.group in (COMMON, ALL) and f.kind in (ONE, SEVERAL)
 
 
-HEAD = "planted right", "planted split", "held out right", "chimera right", "chimera split", "median ARI"
+HEAD = (
+    *("planted right", "planted split", "held out right", "held out split", "chimera right", "chimera split"),
+    "median ARI",
+)
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -87,10 +92,10 @@ def table(rows: Sequence[Row]) -> list[str]:
         title = arm[0].upper() + arm[1:] + (": no cluster is left, at most one is right" if arm == NULL else "")
         lines += ["", title, f"{'':<34}" + "".join(f"{head:>17}" for head in HEAD)]
         first = some[0]
-        counts = [f"of {share.n}" if share else "" for share in first[3:8]]
+        counts = [f"of {share.n}" if share else "" for share in first[3:9]]
         lines.append(f"{'':<34}" + "".join(f"{count:>17}" for count in counts))
         for row in some:
-            shares = "".join(f"{_spelled(share):>17}" for share in row[3:8])
+            shares = "".join(f"{_spelled(share):>17}" for share in row[3:9])
             ari = "" if row.ari is None else f"{row.ari:.2f} ({row.ari_from:.2f}-{row.ari_to:.2f})"
             lines.append(f"  {row.rule:<15} {row.form:<16}{shares}{ari:>17}")
     return lines[1:]
